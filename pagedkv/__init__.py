@@ -1,0 +1,28 @@
+"""A paged KV-cache engine: block pool, copy-on-write, prefix cache.
+
+Names are imported on first use, so that `import pagedkv` costs neither numpy nor torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pagedkv.block_manager import BatchPlacement, BlockManager, Placement
+    from pagedkv.block_pool import BlockPool
+    from pagedkv.config import CacheConfig
+
+__all__ = ["BatchPlacement", "BlockManager", "BlockPool", "CacheConfig", "Placement"]
+
+_HOME = {
+    "BatchPlacement": "pagedkv.block_manager",
+    "BlockManager": "pagedkv.block_manager",
+    "BlockPool": "pagedkv.block_pool",
+    "CacheConfig": "pagedkv.config",
+    "Placement": "pagedkv.block_manager",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,156 @@
+"""Every error that pagedkv raises on purpose.
+
+    PagedKVError
+    ├── ConfigError (ValueError)            a setting, or a combination of settings, that cannot work
+    ├── InvalidRequest (ValueError)         an argument that no state of the cache could serve
+    │   └── DuplicateSequence               a sequence id that is already taken, or named twice in one batch
+    ├── AllocationError
+    │   └── OutOfBlocks                     not enough blocks now; nothing was changed
+    ├── InvariantError                      the books do not balance, or the call would unbalance them
+    │   ├── DoubleFree
+    │   ├── RefCountUnderflow
+    │   ├── UnknownBlock (LookupError)
+    │   └── UnknownSequence (KeyError)
+    ├── OffloadError
+    │   ├── PageInTimeout
+    │   └── CorruptPage
+    ├── TraceFormatError (ValueError)
+    └── BaselineError
+        ├── IncomparableBaseline
+        └── BaselineSchemaError
+
+A message says what was asked, the numbers, and what to do. A call that raises leaves the state as it was.
+"""
+
+__all__ = [
+    "AllocationError",
+    "BaselineError",
+    "BaselineSchemaError",
+    "ConfigError",
+    "CorruptPage",
+    "DoubleFree",
+    "DuplicateSequence",
+    "IncomparableBaseline",
+    "InvalidRequest",
+    "InvariantError",
+    "OffloadError",
+    "OutOfBlocks",
+    "PageInTimeout",
+    "PagedKVError",
+    "RefCountUnderflow",
+    "TraceFormatError",
+    "UnknownBlock",
+    "UnknownSequence",
+]
+
+
+class PagedKVError(Exception):
+    """Root of every error that pagedkv raises on purpose."""
+
+
+class ConfigError(PagedKVError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class InvalidRequest(PagedKVError, ValueError):
+    """An argument that no state of the cache could serve, such as a negative count."""
+
+
+class DuplicateSequence(InvalidRequest):
+    """A sequence id that is already taken, or that one batch names twice."""
+
+
+class AllocationError(PagedKVError):
+    """Blocks could not be handed out."""
+
+
+class OutOfBlocks(AllocationError):
+    """Not enough blocks are obtainable now; the state is as it was before the call.
+
+    Attributes:
+        needed: blocks that the call had to obtain.
+        free: free blocks without cached content.
+        evictable: free blocks whose cached content could be given up.
+    """
+
+    def __init__(self, needed: int, free: int, evictable: int, hint: str = "") -> None:
+        advice = hint or "release or preempt a sequence, or give the pool more blocks"
+        super().__init__(
+            f"{needed} blocks needed, {free + evictable} obtainable "
+            f"({free} free, {evictable} evictable): {advice}"
+        )
+        self.needed = needed
+        self.free = free
+        self.evictable = evictable
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type["OutOfBlocks"], tuple[int, int, int, str]]:
+        return type(self), (self.needed, self.free, self.evictable, self.hint)
+
+
+class InvariantError(PagedKVError):
+    """The books do not balance, or the call would have unbalanced them."""
+
+
+class DoubleFree(InvariantError):
+    """A block was released that nobody holds any more."""
+
+
+class RefCountUnderflow(InvariantError):
+    """A call drops more references to a block than the block has."""
+
+
+class UnknownBlock(InvariantError, LookupError):
+    """A block id outside the pool, or a free block where one in use is needed."""
+
+
+class UnknownSequence(InvariantError, KeyError):
+    """A sequence id that is not live."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class OffloadError(PagedKVError):
+    """A block could not be moved between tiers."""
+
+
+class PageInTimeout(OffloadError):
+    """A page-in did not finish in time."""
+
+
+class CorruptPage(OffloadError):
+    """The bytes of a stored block are not the bytes that were stored."""
+
+
+class TraceFormatError(PagedKVError, ValueError):
+    """A trace file that cannot be read as any known format.
+
+    Attributes:
+        file: name of the file, as it was given.
+        line: 1-based line number; 0 where the fault has no line.
+        column: column name or 1-based position; empty where the fault has none.
+    """
+
+    def __init__(self, file: str, line: int, expected: str, column: str = "") -> None:
+        place = file + (f":{line}" if line else "") + (f": {column}" if column else "")
+        super().__init__(f"{place}: {expected}")
+        self.file = file
+        self.line = line
+        self.column = column
+        self.expected = expected
+
+    def __reduce__(self) -> tuple[type["TraceFormatError"], tuple[str, int, str, str]]:
+        return type(self), (self.file, self.line, self.expected, self.column)
+
+
+class BaselineError(PagedKVError):
+    """A stored baseline cannot be used."""
+
+
+class IncomparableBaseline(BaselineError):
+    """A stored baseline was taken under conditions that differ from these."""
+
+
+class BaselineSchemaError(BaselineError):
+    """A baseline file that cannot be read: not JSON, damaged, or of a newer schema."""

@@ -1,0 +1,196 @@
+"""The one event stream: pool, manager and everything above them emit these; stats and logs fold them.
+
+A component holds an `EventStream` and asks `if (emit := events.emit) is not None` before it builds an event,
+so with no sink attached the hot path pays for one attribute and one comparison.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = [
+    "AllocationFailed",
+    "BlocksAllocated",
+    "BlocksCopied",
+    "BlocksFreed",
+    "BlocksRegistered",
+    "BlocksShared",
+    "BlocksUnregistered",
+    "Event",
+    "EventStream",
+    "PrefixLookup",
+    "SequenceAdmitted",
+    "SequenceForked",
+    "SequenceReleased",
+    "SequenceTruncated",
+    "Sink",
+    "StepBooked",
+    "TokensAppended",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of every event. Counts are non-negative; ids are those of the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksAllocated(Event):
+    """Blocks left the free queue for a new owner; `num_evicted` of them gave up cached content."""
+
+    num_blocks: int
+    num_evicted: int
+    num_free: int
+    pool_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksFreed(Event):
+    """The last reference to these blocks was dropped; `num_cached` of them keep reusable content."""
+
+    num_blocks: int
+    num_cached: int
+    num_free: int
+    pool_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksShared(Event):
+    """Blocks gained a reference; `num_revived` of them were idle in the free queue."""
+
+    num_blocks: int
+    num_revived: int
+    max_ref_count: int
+    num_free: int
+    pool_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationFailed(Event):
+    """A call was refused for lack of blocks."""
+
+    needed: int
+    free: int
+    evictable: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksRegistered(Event):
+    """Full blocks entered the prefix cache."""
+
+    num_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksUnregistered(Event):
+    """Blocks left the prefix cache for a reason other than eviction: overwritten, orphaned or reset."""
+
+    num_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixLookup(Event):
+    """A prompt was looked up: `num_blocks` were eligible, the first `num_hit_blocks` of them hit."""
+
+    num_tokens: int
+    num_blocks: int
+    num_hit_blocks: int
+    num_hit_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksCopied(Event):
+    """Copy-on-write; `at_fork` tells an eager copy from one that a write asked for."""
+
+    num_blocks: int
+    at_fork: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceAdmitted(Event):
+    """A sequence became live."""
+
+    seq_id: int
+    num_tokens: int
+    num_cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokensAppended(Event):
+    """Tokens were written behind live sequences; `num_shared_writes` writers found a shared block."""
+
+    num_sequences: int
+    num_tokens: int
+    num_shared_writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepBooked(Event):
+    """The bookkeeping of one decode step (`append_batch`) is done."""
+
+    batch_size: int
+    num_new_blocks: int
+    num_copies: int
+    num_free: int
+    pool_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceForked(Event):
+    """A child became live that shares its parent's blocks."""
+
+    parent_id: int
+    child_id: int
+    num_shared_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceTruncated(Event):
+    """A sequence was cut back, as speculative decoding does."""
+
+    seq_id: int
+    num_tokens: int
+    num_dropped_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceReleased(Event):
+    """A sequence ended; `deferred` if its blocks wait for a step that reads them."""
+
+    seq_id: int
+    num_blocks: int
+    deferred: bool
+
+
+Sink = Callable[[Event], object]
+
+
+class EventStream:
+    """Fans events out to the attached sinks.
+
+    Attributes:
+        emit: what to call with an event, or None while no sink is attached. Sinks run in the order in which
+            they were attached; an exception of a sink reaches the caller of the operation that emitted.
+    """
+
+    __slots__ = ("_sinks", "emit")
+
+    def __init__(self) -> None:
+        self._sinks: tuple[Sink, ...] = ()
+        self.emit: Sink | None = None
+
+    def attach(self, sink: Sink) -> None:
+        """Start sending events to `sink`; a sink that is attached already is not attached twice."""
+        if sink not in self._sinks:
+            self._set((*self._sinks, sink))
+
+    def detach(self, sink: Sink) -> None:
+        """Stop sending events to `sink`; nothing happens if it is not attached."""
+        self._set(tuple(s for s in self._sinks if s != sink))
+
+    def _set(self, sinks: tuple[Sink, ...]) -> None:
+        self._sinks = sinks
+        self.emit = None if not sinks else sinks[0] if len(sinks) == 1 else self._fan_out
+
+    def _fan_out(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink(event)
