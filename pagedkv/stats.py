@@ -52,7 +52,7 @@ class Counters:
         self._peak("blocks_peak", e.pool_size - e.num_free)
 
     @_fold.register
-    def _(self, e: ev.AllocationFailed) -> None:
+    def _(self, _event: ev.AllocationFailed) -> None:
         self._totals["out_of_blocks"] += 1
 
     @_fold.register
@@ -91,7 +91,7 @@ class Counters:
         self._peak("batch_size_max", e.batch_size)
 
     @_fold.register
-    def _(self, e: ev.SequenceForked) -> None:
+    def _(self, _event: ev.SequenceForked) -> None:
         self._totals["sequences_forked"] += 1
 
     @_fold.register
@@ -99,5 +99,5 @@ class Counters:
         self._totals["tokens_truncated"] += e.num_dropped_tokens
 
     @_fold.register
-    def _(self, e: ev.SequenceReleased) -> None:
+    def _(self, _event: ev.SequenceReleased) -> None:
         self._totals["sequences_released"] += 1

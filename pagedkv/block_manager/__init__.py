@@ -1,0 +1,6 @@
+"""Sequences over a block pool: admission with prefix reuse, decode steps, copy-on-write, forks, truncation."""
+
+from pagedkv.block_manager.manager import BlockManager
+from pagedkv.block_manager.placement import BatchPlacement, Fragmentation, Placement
+
+__all__ = ["BatchPlacement", "BlockManager", "Fragmentation", "Placement"]

@@ -1,0 +1,554 @@
+"""The block manager: which blocks a sequence has, and where its next tokens go."""
+
+from array import array
+from collections.abc import Hashable, Sequence
+from operator import itemgetter
+from typing import NamedTuple
+
+import numpy as np
+
+from pagedkv.block_ids import Int32s, Int64s
+from pagedkv.block_manager import measures
+from pagedkv.block_manager.contents import TokenContents, mark_registered, unregister
+from pagedkv.block_manager.placement import BatchPlacement, Fragmentation, Placement
+from pagedkv.block_manager.sequence_table import SequenceTable
+from pagedkv.block_manager.token_ids import TokenIds, as_token_ids
+from pagedkv.block_pool import BlockPool
+from pagedkv.config import CacheConfig
+from pagedkv.errors import ConfigError, InvalidRequest
+from pagedkv.events import (
+    BlocksCopied,
+    EventStream,
+    PrefixLookup,
+    SequenceAdmitted,
+    SequenceForked,
+    SequenceReleased,
+    SequenceTruncated,
+    StepBooked,
+    TokensAppended,
+)
+from pagedkv.prefix_cache import IdIndex, TokenIndex
+
+__all__ = ["BlockManager"]
+
+_NO_BLOCKS = array("q")
+
+
+class _Writers(NamedTuple):
+    """Guarded sequences about to write into their last block, as (row, position in its table, block)."""
+
+    sharing: list[tuple[int, int, int]]  # others hold the block too: it has to be copied
+    owning: list[tuple[int, int, int]]
+
+    @property
+    def num_copies(self) -> int:
+        return len(self.sharing)
+
+
+_NO_WRITERS = _Writers([], [])
+
+
+class BlockManager:
+    """Live sequences over one `BlockPool`, with prefix reuse and copy-on-write.
+
+    A sequence of n tokens holds ceil(n / block_size) blocks. A block may belong to several sequences; a write
+    to one that does is preceded by a copy, which the call that writes reports. Every call either succeeds
+    whole or raises and changes nothing.
+
+    Args:
+        config: settings of the cache.
+
+    Attributes:
+        config: the settings.
+        pool: the blocks. Read it freely; only the manager may call what changes it.
+        events: the stream that everything done here is told to.
+    """
+
+    def __init__(self, config: CacheConfig) -> None:
+        self.config = config
+        self.events = EventStream()
+        self.pool = BlockPool(config.num_blocks, events=self.events)
+        self._block_size = config.block_size
+        self._sequences = SequenceTable()
+        self._contents: TokenContents | None = None
+        self._ids: IdIndex | None = None
+        if config.prefix_caching and config.prefix_keys == "tokens":
+            self._contents = TokenContents(config, self.pool)
+        elif config.prefix_caching:
+            self._ids = IdIndex(config.num_blocks)
+        self.pool.on_evict = self._forget_evicted
+        self._begun_step = 0
+        self._retired_step = 0
+        self._deferred: list[tuple[int, Int64s]] = []  # (last step that reads them, blocks), by step
+
+    # ---- sequences come and go
+
+    def admit(self, seq_id: int, token_ids: TokenIds, namespace: str = "") -> Placement:
+        """Give a new sequence its blocks, reusing those that hold its leading tokens already.
+
+        Reuse is exact: blocks are compared token by token within the namespace. The last token is never
+        reused, so that there is always one to compute. Full blocks are registered at once; their KV has to be
+        written by the step that this admission belongs to.
+
+        Args:
+            seq_id: an id that is not live.
+            token_ids: the prompt, or its first chunk. Shape `[num_tokens]`, ints that fit int32.
+            namespace: prefixes of different namespaces never match (adapters, tenants, cache salts).
+
+        Raises:
+            DuplicateSequence: the id is live.
+            InvalidRequest: the id or a token is not what it must be.
+            ConfigError: the cache takes ready ids (`admit_keys`).
+            OutOfBlocks: not enough blocks; needs those beyond the reused ones.
+        """
+        if self._ids is not None:
+            raise ConfigError('prefix_keys is "ids", so prompts come with their block ids: call admit_keys')
+        self._sequences.require_new(seq_id)
+        tokens = as_token_ids(token_ids)
+        contents = self._contents
+        reused = _NO_BLOCKS if contents is None else contents.match(namespace, tokens)
+        row = self._open(seq_id, namespace, reused, len(tokens))
+        if contents is not None:
+            table = self._sequences.tables[row]
+            start = len(reused) * self._block_size
+            contents.write(table, start, tokens[start:])
+            if (num_full := len(tokens) // self._block_size) > len(reused):
+                contents.register(namespace, table, num_full)
+            self._emit_lookup(len(tokens), (len(tokens) - 1) // self._block_size, len(reused))
+        return self._admitted(seq_id, len(tokens), len(reused))
+
+    def admit_keys(
+        self,
+        seq_id: int,
+        block_ids: Sequence[Hashable],
+        *,
+        num_prompt_tokens: int,
+        num_tokens: int | None = None,
+    ) -> Placement:
+        """`admit` for callers that know prefix-chained ids of the prompt's blocks, and no tokens.
+
+        Args:
+            seq_id: an id that is not live.
+            block_ids: ids of the prompt's blocks, in order; equal ids mean equal prefixes. A last id that
+                stands for a partly filled block is neither looked up nor registered.
+            num_prompt_tokens: length of the prompt.
+            num_tokens: length to reserve blocks for at once; that of the prompt by default.
+
+        Raises:
+            DuplicateSequence: the id is live.
+            InvalidRequest: negative lengths, or a total below the prompt's.
+            ConfigError: the cache compares tokens (`admit`), or keeps no prefixes.
+            OutOfBlocks: not enough blocks; needs those beyond the reused ones.
+        """
+        index = self._ids
+        if index is None:
+            raise ConfigError('admit_keys needs CacheConfig(prefix_caching=True, prefix_keys="ids")')
+        total = num_prompt_tokens if num_tokens is None else num_tokens
+        if not 0 <= num_prompt_tokens <= total:
+            raise InvalidRequest(f"a prompt of {num_prompt_tokens} tokens does not fit a total of {total}")
+        self._sequences.require_new(seq_id)
+        num_lookup = min(len(block_ids), max(0, num_prompt_tokens - 1) // self._block_size)
+        reused = index.match(block_ids[:num_lookup])
+        row = self._open(seq_id, "", reused, total)
+        num_reused, num_full = len(reused), min(len(block_ids), num_prompt_tokens // self._block_size)
+        if num_full > num_reused:
+            blocks = self._sequences.tables[row, num_reused:num_full].tolist()
+            mark_registered(self.pool, index.insert(block_ids[num_reused:num_full], blocks))
+        self._emit_lookup(num_prompt_tokens, num_lookup, num_reused)
+        return self._admitted(seq_id, total, num_reused)
+
+    def fork(self, parent_id: int, child_id: int) -> Placement:
+        """Start a sequence that shares all blocks of a live one, as samples and beams of one prompt do.
+
+        With fork_mode="lazy" a partly filled last block is shared too, and the first of the two to write to
+        it gets a copy then. With "eager" the child gets its copy now.
+
+        Raises:
+            UnknownSequence: the parent is not live.
+            DuplicateSequence: the child's id is live.
+            OutOfBlocks: an eager copy needs a block, and there is none.
+        """
+        sequences = self._sequences
+        parent = sequences.row(parent_id)
+        sequences.require_new(child_id)
+        num_tokens = int(sequences.num_tokens[parent])
+        blocks = self._blocks(parent)
+        partial = num_tokens % self._block_size != 0
+        own = self.pool.allocate(1) if partial and self.config.fork_mode == "eager" else _NO_BLOCKS
+        shared = blocks[: len(blocks) - len(own)]
+        self.pool.share(shared)
+        child = self._place(child_id, sequences.namespaces[parent], shared, own, num_tokens)
+        if partial and not own:
+            sequences.guard(parent, True)
+            sequences.guard(child, True)
+        copies = [(int(blocks[-1]), own[0])] if own else []
+        self._record_copies(copies, at_fork=True)
+        if (emit := self.events.emit) is not None:
+            emit(SequenceForked(parent_id, child_id, len(shared)))
+        return Placement(0, copies)
+
+    def release(self, seq_id: int) -> None:
+        """End a sequence. Blocks without another owner become free, last one first, so that tails go first.
+
+        If a step that reads them is in flight (`begin_step`), its references are kept until that is retired.
+
+        Raises:
+            UnknownSequence: it is not live.
+        """
+        row = self._sequences.row(seq_id)
+        blocks = self._blocks(row)
+        deferred = self._give_back(row, blocks[::-1])
+        self._sequences.close(seq_id)
+        if (emit := self.events.emit) is not None:
+            emit(SequenceReleased(seq_id, len(blocks), deferred))
+
+    # ---- sequences grow and shrink
+
+    def append(self, seq_id: int, token_ids: TokenIds) -> Placement:
+        """Add tokens behind a sequence; copy-on-write happens here.
+
+        Raises:
+            UnknownSequence: it is not live.
+            InvalidRequest: a token is not an int that fits int32.
+            OutOfBlocks: not enough blocks.
+        """
+        sequences = self._sequences
+        row = sequences.row(seq_id)
+        tokens = as_token_ids(token_ids)
+        if not len(tokens):
+            return Placement()
+        length = int(sequences.num_tokens[row])
+        num_blocks = -(-length // self._block_size)
+        num_new = -(-(length + len(tokens)) // self._block_size) - num_blocks
+        writers = self._guarded_writers(np.array([row]), sequences.num_tokens[row : row + 1])
+        new = self.pool.allocate(num_new + writers.num_copies)
+        copies = self._prepare(writers, new[num_new:])
+        sequences.make_room(num_blocks + num_new)
+        sequences.tables[row, num_blocks : num_blocks + num_new] = new[:num_new]
+        sequences.num_tokens[row] = length + len(tokens)
+        if self._contents is not None:
+            table = sequences.tables[row]
+            self._contents.write(table, length, tokens)
+            num_full = (length + len(tokens)) // self._block_size
+            if num_full > length // self._block_size:
+                self._contents.register(sequences.namespaces[row], table, num_full)
+        self._emit_appended(1, len(tokens), len(copies))
+        return Placement(0, copies)
+
+    def append_batch(self, seq_ids: Sequence[int], token_ids: TokenIds) -> BatchPlacement:
+        """One decode step: add one token behind each of the sequences. O(new blocks) plus vector operations.
+
+        Args:
+            seq_ids: distinct live sequences.
+            token_ids: one token for each. Shape `[len(seq_ids)]`, ints that fit int32.
+
+        Raises:
+            UnknownSequence: one of them is not live.
+            DuplicateSequence: one of them is named twice.
+            InvalidRequest: the numbers differ, or a token is not an int that fits int32.
+            OutOfBlocks: not enough blocks for the whole batch.
+        """
+        sequences = self._sequences
+        rows = sequences.rows_of(seq_ids)
+        tokens = as_token_ids(token_ids)
+        if len(tokens) != len(rows):
+            raise InvalidRequest(f"{len(rows)} sequences, but {len(tokens)} tokens; a step adds one to each")
+        lengths = sequences.num_tokens[rows]
+        tails, offsets = np.divmod(lengths, self._block_size)
+        starts = np.flatnonzero(offsets == 0)
+        writers = self._guarded_writers(rows, lengths)
+        new = self.pool.allocate(len(starts) + writers.num_copies)
+        copies = self._prepare(writers, new[len(starts) :])
+        if len(starts):
+            sequences.make_room(int(tails[starts].max()) + 1)
+            sequences.tables[rows[starts], tails[starts]] = new[: len(starts)]
+        slots = sequences.tables[rows, tails] * np.int64(self._block_size) + offsets
+        sequences.num_tokens[rows] = lengths + 1
+        if self._contents is not None:
+            self._contents.slots[slots] = tokens
+            self._register_filled(self._contents, rows, tails, offsets)
+        self._emit_step(len(rows), len(new), len(copies))
+        return BatchPlacement(slots, rows, copies)
+
+    def truncate(self, seq_id: int, num_tokens: int) -> Placement:
+        """Cut a sequence back to its first `num_tokens` tokens, as rejected draft tokens ask for.
+
+        Blocks behind them are released. A last block that is then partly filled keeps its content, and stays
+        in the prefix cache, until it is written again.
+
+        Raises:
+            UnknownSequence: it is not live.
+            InvalidRequest: `num_tokens` is negative or beyond its length.
+        """
+        sequences = self._sequences
+        row = sequences.row(seq_id)
+        length = int(sequences.num_tokens[row])
+        if not isinstance(num_tokens, (int, np.integer)) or not 0 <= num_tokens <= length:
+            raise InvalidRequest(
+                f"sequence {seq_id} has {length} tokens; it cannot be cut back to {num_tokens!r}"
+            )
+        keep = -(-num_tokens // self._block_size)
+        blocks = self._blocks(row)
+        if keep < len(blocks):
+            self._give_back(row, blocks[keep:][::-1])
+        if num_tokens < length:
+            sequences.num_tokens[row] = num_tokens
+            sequences.guard(row, num_tokens % self._block_size != 0)
+        if (emit := self.events.emit) is not None:
+            emit(SequenceTruncated(seq_id, int(num_tokens), length - int(num_tokens)))
+        return Placement()
+
+    # ---- steps in flight
+
+    def begin_step(self, seq_ids: Sequence[int]) -> int:
+        """Say that a step that reads these sequences' blocks is now in flight; returns its number.
+
+        Raises:
+            UnknownSequence: one of them is not live.
+            DuplicateSequence: one of them is named twice.
+        """
+        rows = self._sequences.rows_of(seq_ids)
+        self._begun_step += 1
+        self._sequences.last_step[rows] = self._begun_step
+        return self._begun_step
+
+    def retire_step(self, step: int) -> None:
+        """Say that a step is done, and with it every earlier one; blocks that waited for them become free.
+
+        Raises:
+            InvalidRequest: the step is not in flight.
+        """
+        if not self._retired_step < step <= self._begun_step:
+            flight = f"steps {self._retired_step + 1} to {self._begun_step} are"
+            none = self._retired_step == self._begun_step
+            raise InvalidRequest(f"step {step} is not in flight; {'none is' if none else flight}")
+        self._retired_step = step
+        while self._deferred and self._deferred[0][0] <= step:
+            self.pool.free(self._deferred.pop(0)[1])
+
+    # ---- what is there
+
+    @property
+    def block_tables(self) -> Int32s:
+        """The block tables of all rows, for kernels: a read-only view that is valid until the next change.
+
+        Row `row(seq_id)`, or `BatchPlacement.rows`; the entries behind a sequence's blocks mean nothing.
+        Shape `[num_rows, width]` (int32).
+        """
+        return _read_only(self._sequences.tables[:])
+
+    def block_table(self, seq_id: int) -> Int32s:
+        """Blocks of a sequence, in order: a read-only view that is valid until the next change.
+
+        Shape `[ceil(num_tokens / block_size)]` (int32).
+
+        Raises:
+            UnknownSequence: it is not live.
+        """
+        row = self._sequences.row(seq_id)
+        return _read_only(self._sequences.tables[row, : self._num_blocks(row)])
+
+    def row(self, seq_id: int) -> int:
+        """Row of a sequence in `block_tables`; it keeps it until it is released."""
+        return self._sequences.row(seq_id)
+
+    def num_tokens(self, seq_id: int) -> int:
+        """Length of a sequence, in tokens."""
+        return int(self._sequences.num_tokens[self._sequences.row(seq_id)])
+
+    def slot_mapping(self, seq_id: int, start: int, stop: int) -> Int64s:
+        """Flat slots of the tokens at positions `start` .. `stop` - 1 of a sequence. Shape `[stop - start]` (int64).
+
+        Raises:
+            UnknownSequence: it is not live.
+            InvalidRequest: it has no such positions.
+        """
+        length = self.num_tokens(seq_id)
+        if not 0 <= start <= stop <= length:
+            raise InvalidRequest(
+                f"sequence {seq_id} has positions 0 to {length}; {start} to {stop} are not in them"
+            )
+        block, offset = np.divmod(np.arange(start, stop), self._block_size)
+        return self.block_table(seq_id)[block] * np.int64(self._block_size) + offset
+
+    def seq_ids(self) -> list[int]:
+        """Ids of the live sequences, oldest first."""
+        return self._sequences.seq_ids()
+
+    @property
+    def num_sequences(self) -> int:
+        """Live sequences."""
+        return len(self._sequences)
+
+    @property
+    def num_cached_blocks(self) -> int:
+        """Blocks in the prefix cache, in use or idle."""
+        index = self._index
+        return 0 if index is None else len(index)
+
+    @property
+    def num_deferred_blocks(self) -> int:
+        """References that wait for a step in flight."""
+        return sum(len(blocks) for _, blocks in self._deferred)
+
+    def lookup(self, token_ids: TokenIds, namespace: str = "") -> int:
+        """Leading tokens of a prompt that `admit` would reuse now; changes nothing.
+
+        Raises:
+            InvalidRequest: a token is not an int that fits int32.
+        """
+        tokens = as_token_ids(token_ids)
+        found = 0 if self._contents is None else len(self._contents.match(namespace, tokens))
+        return found * self._block_size
+
+    def reset_prefix_cache(self) -> None:
+        """Forget every cached prefix. Live sequences keep their blocks; idle cached blocks become plain free ones."""
+        if self._index is not None:
+            unregister(self.pool, self._index, np.array(self._index.blocks(), np.int64))
+
+    def refcount_hist(self) -> dict[str, int]:
+        """How many blocks have one, two, or more references, as `{"1": .., "2": .., "3+": ..}`."""
+        return self.pool.refcount_hist()
+
+    def internal_fragmentation(self) -> float:
+        """1 - written slots of live sequences / slots of the blocks in use; 0.0 with no block in use."""
+        return self.fragmentation().internal_ratio
+
+    def fragmentation(self) -> Fragmentation:
+        """How much of the space in use is wasted, and how scattered blocks are. O(num_blocks)."""
+        return measures.fragmentation(self.pool, self._sequences, self._block_size)
+
+    def check_integrity(self) -> None:
+        """Check pool, tables, reference counts and prefix cache against each other. O(num_blocks).
+
+        Raises:
+            InvariantError: with what was expected and what was found.
+        """
+        measures.check_integrity(self.pool, self._sequences, self._index, self._block_size, self._deferred)
+        if self._contents is not None:
+            self._contents.check_integrity()
+
+    # ---- how
+
+    @property
+    def _index(self) -> TokenIndex | IdIndex | None:
+        return self._ids if self._contents is None else self._contents.index
+
+    def _num_blocks(self, row: int) -> int:
+        return -(-int(self._sequences.num_tokens[row]) // self._block_size)
+
+    def _blocks(self, row: int) -> Int64s:
+        """Blocks of a row, a copy."""
+        return self._sequences.tables[row, : self._num_blocks(row)].astype(np.int64)
+
+    def _open(self, seq_id: int, namespace: str, reused: "array[int]", num_tokens: int) -> int:
+        """Make a sequence live on reused blocks and as many new ones as it needs."""
+        num_new = -(-num_tokens // self._block_size) - len(reused)
+        self.pool.require(num_new, keep=reused)
+        if reused:
+            self.pool.reuse(reused)
+        return self._place(seq_id, namespace, reused, self.pool.allocate(num_new), num_tokens)
+
+    def _place(
+        self, seq_id: int, namespace: str, shared: "array[int] | Int64s", new: "array[int]", num_tokens: int
+    ) -> int:
+        """Give a sequence a row on blocks whose references it has."""
+        num_blocks = len(shared) + len(new)
+        row = self._sequences.open(seq_id, namespace, num_blocks)
+        table = self._sequences.tables[row]
+        table[: len(shared)] = shared
+        table[len(shared) : num_blocks] = new
+        self._sequences.num_tokens[row] = num_tokens
+        return row
+
+    def _give_back(self, row: int, blocks: Int64s) -> bool:
+        """Drop a row's references, now or when the step that reads them is retired; True if later."""
+        step = int(self._sequences.last_step[row])
+        if step <= self._retired_step:
+            self.pool.free(blocks)
+            return False
+        self._deferred.append((step, blocks))
+        self._deferred.sort(key=itemgetter(0))
+        return True
+
+    def _guarded_writers(self, rows: Int64s, lengths: Int64s) -> _Writers:
+        """Who of these rows, about to write at these lengths, has to copy its last block, and who owns it."""
+        sequences = self._sequences
+        if not sequences.num_guarded:
+            return _NO_WRITERS
+        writers = _Writers([], [])
+        num_owners: dict[int, int] = {}
+        for i in np.flatnonzero(sequences.guarded[rows]).tolist():
+            row, position = int(rows[i]), int(lengths[i]) // self._block_size
+            block = int(sequences.tables[row, position])
+            left = num_owners.get(block) or self.pool.ref_count(block)
+            num_owners[block] = left - 1
+            (writers.sharing if left > 1 else writers.owning).append((row, position, block))
+        return writers
+
+    def _prepare(self, writers: _Writers, new: "array[int]") -> list[tuple[int, int]]:
+        """Make the last blocks of guarded writers their own; returns the copies to run."""
+        copies = []
+        for (row, position, block), copy in zip(writers.sharing, new, strict=True):
+            self._sequences.tables[row, position] = copy
+            self._sequences.guard(row, False)
+            copies.append((block, copy))
+        self._record_copies(copies, at_fork=False)
+        for row, _, block in writers.sharing:
+            self._give_back(row, np.array([block]))
+        for row, _, block in writers.owning:
+            self._sequences.guard(row, False)
+            if self._contents is not None:
+                self._contents.before_write(block)
+        return copies
+
+    def _record_copies(self, copies: list[tuple[int, int]], at_fork: bool) -> None:
+        if not copies:
+            return
+        if self._contents is not None:
+            for source, destination in copies:
+                self._contents.copy(source, destination)
+        if (emit := self.events.emit) is not None:
+            emit(BlocksCopied(len(copies), at_fork))
+
+    def _register_filled(self, contents: TokenContents, rows: Int64s, tails: Int64s, offsets: Int64s) -> None:
+        """Register the blocks whose last slot this step fills."""
+        ends = np.flatnonzero(offsets == self._block_size - 1)
+        if len(ends):
+            sequences = self._sequences
+            namespaces = [sequences.namespaces[row] for row in rows[ends].tolist()]
+            contents.register_filled(namespaces, sequences.tables, rows[ends], tails[ends] + 1)
+
+    def _forget_evicted(self, blocks: Int64s) -> None:
+        """The pool has handed out blocks with cached content: take them out of the index."""
+        if self._index is not None:
+            unregister(self.pool, self._index, blocks, num_evicted=len(blocks))
+
+    # ---- what is told
+
+    def _admitted(self, seq_id: int, num_tokens: int, num_reused: int) -> Placement:
+        num_cached_tokens = num_reused * self._block_size
+        if (emit := self.events.emit) is not None:
+            emit(SequenceAdmitted(seq_id, num_tokens, num_cached_tokens))
+        return Placement(num_cached_tokens)
+
+    def _emit_lookup(self, num_tokens: int, num_blocks: int, num_hits: int) -> None:
+        if (emit := self.events.emit) is not None:
+            emit(PrefixLookup(num_tokens, max(0, num_blocks), num_hits, num_hits * self._block_size))
+
+    def _emit_appended(self, num_sequences: int, num_tokens: int, num_copies: int) -> None:
+        if (emit := self.events.emit) is not None:
+            emit(TokensAppended(num_sequences, num_tokens, num_copies))
+
+    def _emit_step(self, batch_size: int, num_allocated: int, num_copies: int) -> None:
+        if (emit := self.events.emit) is not None:
+            self._emit_appended(batch_size, batch_size, num_copies)
+            pool = self.pool
+            emit(
+                StepBooked(batch_size, num_allocated - num_copies, num_copies, pool.num_free, pool.num_blocks)
+            )
+
+
+def _read_only(view: Int32s) -> Int32s:
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,94 @@
+"""What can be said about a manager by looking at all of it: fragmentation, and whether its books balance."""
+
+import numpy as np
+
+from pagedkv.block_ids import Int32s, Int64s
+from pagedkv.block_manager.placement import Fragmentation
+from pagedkv.block_manager.sequence_table import SequenceTable
+from pagedkv.block_pool import BlockPool
+from pagedkv.errors import InvariantError
+from pagedkv.prefix_cache import IdIndex, TokenIndex
+
+__all__ = ["check_integrity", "fragmentation"]
+
+
+def fragmentation(pool: BlockPool, sequences: SequenceTable, block_size: int) -> Fragmentation:
+    """How much of the space in use is wasted, and how scattered blocks are."""
+    num_slots = (pool.num_blocks - pool.num_free) * block_size
+    num_wasted = num_slots - int(_written_slots(pool.num_blocks, sequences, block_size).sum())
+    expected = len(sequences) * (block_size - 1) / 2
+    runs, table_runs = pool.free_runs(), _table_runs(sequences, block_size)
+    return Fragmentation(
+        internal_ratio=num_wasted / num_slots if num_slots else 0.0,
+        excess_ratio=max(0.0, num_wasted - expected) / num_slots if num_slots else 0.0,
+        num_free_runs=len(runs),
+        longest_free_run=int(runs.max(initial=0)),
+        num_table_runs=len(table_runs),
+        mean_table_run=float(table_runs.mean()) if len(table_runs) else 0.0,
+    )
+
+
+def check_integrity(
+    pool: BlockPool,
+    sequences: SequenceTable,
+    index: TokenIndex | IdIndex | None,
+    block_size: int,
+    deferred: list[tuple[int, Int64s]],
+) -> None:
+    """Check pool, tables, reference counts and prefix index against each other.
+
+    Raises:
+        InvariantError: with what was expected and what was found.
+    """
+    pool.check_integrity()
+    owned = np.concatenate([*_tables(sequences, block_size), *(blocks for _, blocks in deferred)])
+    _require_same("references", pool.ref_counts(), np.bincount(owned, minlength=pool.num_blocks))
+    registered = np.zeros(pool.num_blocks, np.bool_)
+    if index is not None:
+        registered[np.array(index.blocks(), np.int64)] = True
+    _require_same("registrations", pool.cached_mask(), registered)
+    for row in sequences.rows().tolist():
+        position, offset = divmod(int(sequences.num_tokens[row]), block_size)
+        if offset and not sequences.guarded[row]:
+            block = int(sequences.tables[row, position])
+            if pool.ref_count(block) > 1 or registered[block]:
+                raise InvariantError(f"row {row} may write to block {block}, which others hold or may reuse")
+
+
+def _require_same(what: str, found: Int64s, expected: Int64s) -> None:
+    if wrong := np.flatnonzero(found != expected).tolist():
+        block = wrong[0]
+        raise InvariantError(
+            f"{what} of block {block}: the pool says {found[block]}, tables and index say {expected[block]}; "
+            f"{len(wrong)} block(s) differ"
+        )
+
+
+def _tables(sequences: SequenceTable, block_size: int) -> list[Int32s]:
+    """The block table of each live sequence."""
+    rows = sequences.rows()
+    num_blocks = -(-sequences.num_tokens[rows] // block_size)
+    tables = [sequences.tables[row, :n] for row, n in zip(rows.tolist(), num_blocks.tolist(), strict=True)]
+    return [np.empty(0, np.int32), *tables]
+
+
+def _written_slots(num_blocks: int, sequences: SequenceTable, block_size: int) -> Int64s:
+    """How many slots of each block hold a token of a live sequence. Shape `[num_blocks]` (int64)."""
+    written = np.zeros(num_blocks, np.int64)
+    rows = sequences.rows()
+    full, offsets = np.divmod(sequences.num_tokens[rows], block_size)
+    for row, n in zip(rows.tolist(), full.tolist(), strict=True):
+        written[sequences.tables[row, :n]] = block_size
+    partial = offsets > 0
+    np.maximum.at(written, sequences.tables[rows[partial], full[partial]], offsets[partial])
+    return written
+
+
+def _table_runs(sequences: SequenceTable, block_size: int) -> Int64s:
+    """Lengths of the maximal runs of consecutive ids inside the block tables."""
+    runs = [np.empty(0, np.int64)]
+    for table in _tables(sequences, block_size):
+        if len(table):
+            cuts = np.flatnonzero(np.diff(table) != 1) + 1
+            runs.append(np.diff(cuts, prepend=0, append=len(table)))
+    return np.concatenate(runs)

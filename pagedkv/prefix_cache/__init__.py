@@ -1,0 +1,9 @@
+"""Which full block holds the KV of which prefix. An index answers; it owns no block and counts no reference.
+
+`TokenIndex` knows a block by the tokens themselves. `IdIndex` takes ready, prefix-chained ids from outside.
+"""
+
+from pagedkv.prefix_cache.id_index import IdIndex
+from pagedkv.prefix_cache.token_index import TokenIndex
+
+__all__ = ["IdIndex", "TokenIndex"]

@@ -1,0 +1,274 @@
+"""Index by the tokens themselves: a radix tree whose edges are runs of whole blocks.
+
+A prefix hits if and only if its tokens, compared byte by byte, are those on the path from the root of its
+namespace. There is no hash to collide and no digest to pay for. A run of blocks that no other prefix divides
+is one edge, so a warm 4096-token prompt is found by a few memory comparisons, registering a cold one adds one
+node, and evicting its tail cuts one edge, whatever the number of blocks.
+
+Source: the radix tree of Zheng et al., "SGLang: Efficient Execution of Structured Language Model Programs",
+2024, section 3; here edges hold block-aligned token bytes and block ids instead of token lists.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pagedkv.block_ids import Int64s, two_views
+from pagedkv.errors import InvariantError
+
+__all__ = ["TokenIndex"]
+
+_NOWHERE = -1
+
+
+class _Node:
+    """An edge of the tree with what hangs below it.
+
+    `blocks[i]` holds the KV of the tokens `keys[i * width : (i + 1) * width]` behind the path above.
+    `children` is keyed by the bytes of the child's first block. A root has neither keys nor blocks.
+    """
+
+    __slots__ = ("blocks", "children", "keys", "number", "parent")
+
+    def __init__(self, number: int, parent: "_Node | None", keys: bytearray, blocks: "array[int]") -> None:
+        self.number = number
+        self.parent = parent
+        self.keys = keys
+        self.blocks = blocks
+        self.children: dict[bytes, _Node] = {}
+
+
+class TokenIndex:
+    """Exact prefix index of full blocks, by namespace.
+
+    Keys are token ids as little-endian int32 bytes, `width` = 4 x block_size bytes for each block. A block is
+    registered at most once, and a path at most once: the first block to hold a prefix stays its block.
+    Dropping a block drops everything below it, so a child never outlives its parent in the index.
+
+    Args:
+        num_blocks: block ids are 0 .. num_blocks - 1.
+        block_size: tokens in a block.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int) -> None:
+        self._width = 4 * block_size
+        self._roots: dict[str, _Node] = {}
+        self._namespace_of: dict[int, str] = {}  # by number of the root
+        self._nodes: list[_Node | None] = []
+        self._spare_numbers: list[int] = []
+        nowhere = np.full(num_blocks, _NOWHERE, np.int64)
+        self._node_of, self._node_of_v = two_views(nowhere)  # per block: number of its node
+        self._place, self._place_v = two_views(nowhere)  # per block: its position in that node
+        self._size = 0
+
+    def __len__(self) -> int:
+        """Blocks that are registered."""
+        return self._size
+
+    def __contains__(self, block: int) -> bool:
+        """Whether the block is registered."""
+        return self._node_of[block] >= 0
+
+    def match(self, namespace: str, keys: bytes) -> "array[int]":
+        """Blocks of the longest registered prefix of `keys`, whole blocks only."""
+        found, _, _ = self._walk(namespace, keys)
+        return found
+
+    def insert(self, namespace: str, keys: bytes, blocks: "array[int]") -> "array[int]":
+        """Register a path from the root; prefixes that have a block keep it.
+
+        Args:
+            namespace: prefixes of different namespaces never match.
+            keys: bytes of the tokens of all `blocks`.
+            blocks: the blocks of the path, in order. Those behind the registered part must not be registered.
+
+        Returns:
+            The blocks that were registered.
+        """
+        found, node, place = self._walk(namespace, keys)
+        added = blocks[len(found) :]
+        if added:
+            if node is None:
+                node = self._new_root(namespace)
+            self._attach(node, place, keys[len(found) * self._width :], added)
+        return added
+
+    def extend(self, parent: int, key: bytes, block: int) -> bool:
+        """Register one block behind a registered one; False if that path has a block already."""
+        node = self._nodes[self._node_of[parent]]
+        assert node is not None  # noqa: S101 - a registered block has a node; this only tells the type checker
+        place = self._place[parent] + 1
+        if place < len(node.blocks):
+            if node.keys.startswith(key, place * self._width):
+                return False
+        elif key in node.children:
+            return False
+        self._attach(node, place, key, array("q", (block,)))
+        return True
+
+    def forget(self, blocks: Int64s) -> "array[int]":
+        """Drop these blocks and everything below them.
+
+        Returns:
+            All blocks that were dropped, those of `blocks` that were registered among them.
+        """
+        dropped = array("q")
+        numbers = self._node_of_v[blocks]
+        for number in dict.fromkeys(numbers.tolist()):
+            node = self._nodes[number] if number >= 0 else None
+            if node is not None:  # it may have gone with one of the others
+                self._cut(node, int(self._place_v[blocks[numbers == number]].min()), dropped)
+        return dropped
+
+    def blocks(self) -> Int64s:
+        """Every registered block, by id."""
+        return np.flatnonzero(self._node_of_v >= 0)
+
+    def paths(self) -> Iterator[tuple[Sequence[int], bytes]]:
+        """Every edge as its blocks and their key bytes, for checks and pictures."""
+        for node in self._nodes:
+            if node is not None:
+                yield node.blocks, bytes(node.keys)
+
+    def check_integrity(self) -> None:
+        """Check that tree and block arrays agree.
+
+        Raises:
+            InvariantError: they do not.
+        """
+        total = 0
+        for number, node in enumerate(self._nodes):
+            if node is None:
+                continue
+            total += len(node.blocks)
+            self._check_node(number, node)
+        if total != self._size or len(self.blocks()) != total:
+            raise InvariantError(
+                f"the tree holds {total} blocks, {len(self.blocks())} are marked, {self._size} counted"
+            )
+
+    # ---- how
+
+    def _walk(self, namespace: str, keys: bytes) -> "tuple[array[int], _Node | None, int]":
+        """Follow `keys` from the root: the blocks found, the last node reached, the position behind the match."""
+        found = array("q")
+        node = self._roots.get(namespace)
+        at, end, place = 0, len(keys), 0
+        while node is not None and at < end:
+            child = node.children.get(keys[at : at + self._width])
+            if child is None:
+                break
+            node = child
+            if keys.startswith(node.keys, at):
+                at += len(node.keys)
+                found += node.blocks
+                place = len(node.blocks)
+                continue
+            place = self._common(keys, at, node.keys)
+            found += node.blocks[:place]
+            break
+        return found, node, place
+
+    def _common(self, keys: bytes, at: int, edge: bytearray) -> int:
+        """Whole blocks that `keys` from `at` on and an edge that is no prefix of it have in common."""
+        num_words = min(len(edge), len(keys) - at) // 4
+        differs = np.frombuffer(keys, np.int32, num_words, at) != np.frombuffer(edge, np.int32, num_words)
+        first = int(differs.argmax()) if differs.any() else num_words
+        return 4 * first // self._width
+
+    def _attach(self, node: _Node, place: int, keys: bytes, blocks: "array[int]") -> None:
+        """Register unregistered `blocks` behind position `place` of a node."""
+        if place < len(node.blocks):
+            self._split(node, place)
+        if node.children or node.parent is None:
+            child = self._new_node(node, bytearray(keys), blocks)
+            node.children[keys[: self._width]] = child
+            self._claim(child, 0)
+        else:  # a leaf grows
+            node.keys += keys
+            node.blocks += blocks
+            self._claim(node, place)
+        self._size += len(blocks)
+
+    def _split(self, node: _Node, place: int) -> None:
+        """Make what stands from `place` on a child of its own."""
+        cut = place * self._width
+        lower = self._new_node(node, node.keys[cut:], node.blocks[place:])
+        lower.children = node.children
+        for child in lower.children.values():
+            child.parent = lower
+        del node.keys[cut:], node.blocks[place:]
+        node.children = {bytes(lower.keys[: self._width]): lower}
+        self._claim(lower, 0)
+
+    def _claim(self, node: _Node, start: int) -> None:
+        """Record, for the node's blocks from position `start` on, where they now stand."""
+        if len(node.blocks) - start == 1:
+            block = node.blocks[start]
+            self._node_of[block] = node.number
+            self._place[block] = start
+            return
+        blocks = np.array(node.blocks[start:], np.int64)
+        self._node_of_v[blocks] = node.number
+        self._place_v[blocks] = np.arange(start, start + len(blocks))
+
+    def _cut(self, node: _Node, place: int, dropped: "array[int]") -> None:
+        """Drop the node's blocks from `place` on and all that hangs below; adds them to `dropped`."""
+        start = len(dropped)
+        dropped += node.blocks[place:]
+        doomed = list(node.children.values())
+        node.children = {}
+        if place == 0:
+            self._unhook(node)
+        else:
+            del node.keys[place * self._width :], node.blocks[place:]
+        while doomed:
+            gone = doomed.pop()
+            dropped += gone.blocks
+            doomed.extend(gone.children.values())
+            self._retire(gone)
+        self._node_of_v[np.array(dropped[start:], np.int64)] = _NOWHERE
+        self._size -= len(dropped) - start
+
+    def _unhook(self, node: _Node) -> None:
+        """Take a node that loses all its blocks out of its parent, and with it a root left empty."""
+        parent = node.parent
+        if parent is not None:
+            del parent.children[bytes(node.keys[: self._width])]
+            if parent.parent is None and not parent.children:
+                del self._roots[self._namespace_of.pop(parent.number)]
+                self._retire(parent)
+        self._retire(node)
+
+    def _new_root(self, namespace: str) -> _Node:
+        root = self._roots[namespace] = self._new_node(None, bytearray(), array("q"))
+        self._namespace_of[root.number] = namespace
+        return root
+
+    def _new_node(self, parent: _Node | None, keys: bytearray, blocks: "array[int]") -> _Node:
+        number = self._spare_numbers.pop() if self._spare_numbers else len(self._nodes)
+        node = _Node(number, parent, keys, blocks)
+        if number == len(self._nodes):
+            self._nodes.append(node)
+        else:
+            self._nodes[number] = node
+        return node
+
+    def _retire(self, node: _Node) -> None:
+        self._nodes[node.number] = None
+        self._spare_numbers.append(node.number)
+
+    def _check_node(self, number: int, node: _Node) -> None:
+        blocks = np.array(node.blocks, np.int64)
+        sound = (
+            node.number == number
+            and len(node.keys) == len(blocks) * self._width
+            and (self._node_of_v[blocks] == number).all()
+            and (self._place_v[blocks] == np.arange(len(blocks))).all()
+            and all(c.parent is node and c.keys.startswith(k) for k, c in node.children.items())
+        )
+        if not sound:
+            raise InvariantError(
+                f"node {number} with blocks {node.blocks.tolist()} disagrees with the block arrays"
+            )
