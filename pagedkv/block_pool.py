@@ -327,8 +327,12 @@ class BlockPool:
 
     def _valid_entries(self, n: int) -> "tuple[array[int], int]":
         """The first `n` valid entries of the queue, and the position behind the last of them."""
-        ids = array("q")
         start = self._head
+        if n <= _FEW:
+            ids = self._queue[start : start + n]
+            if all(self._state[block] == ~at for at, block in enumerate(ids, start)):
+                return ids, start + n
+        ids = array("q")
         while len(ids) < n:
             stop = min(start + max(2 * (n - len(ids)), 4 * _FEW), self._tail)
             window = self._queue_v[start:stop]

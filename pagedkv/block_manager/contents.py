@@ -38,41 +38,49 @@ class TokenContents:
 
     def write(self, table: Int32s, start: int, tokens: Int32s) -> None:
         """Record tokens at positions `start` .. of a sequence with this block table."""
-        position, offset = np.divmod(np.arange(start, start + len(tokens)), self._block_size)
-        self.slots[table[position] * np.int64(self._block_size) + offset] = tokens
+        size = self._block_size
+        first, offset = divmod(start, size)
+        if offset:  # fill the block that is begun
+            head, tokens = tokens[: size - offset], tokens[size - offset :]
+            self.tokens[table[first], offset : offset + len(head)] = head
+            first += 1
+        num_full, rest = divmod(len(tokens), size)
+        if num_full:
+            self.tokens[table[first : first + num_full]] = tokens[: len(tokens) - rest].reshape(-1, size)
+        if rest:
+            self.tokens[table[first + num_full], :rest] = tokens[len(tokens) - rest :]
 
-    def register(self, namespace: str, table: Int32s, num_full: int) -> None:
-        """Put the first `num_full` blocks of a sequence into the index, where their prefixes are not yet."""
-        mark_registered(self._pool, self._insert(namespace, table[:num_full]))
+    def register(self, namespace: str, table: Int32s, start: int, stop: int) -> None:
+        """Put the full blocks at positions `start` .. `stop` - 1 of a block table into the index."""
+        if start < stop:
+            mark_registered(self._pool, self._insert(namespace, table, start, stop))
 
-    def register_filled(self, namespaces: list[str], tables: Int32s, rows: Int64s, num_full: Int64s) -> None:
-        """Put the last full block of each of several sequences into the index.
+    def register_filled(self, namespaces: list[str], tables: Int32s, rows: Int64s, tails: Int64s) -> None:
+        """Put one block of each of several sequences into the index: the one that has just become full.
 
         Args:
-            namespaces: of each sequence.
+            namespaces: of each row.
             tables: block tables. Shape `[num_rows, width]` (int32).
             rows: row of each sequence.
-            num_full: full blocks of each sequence, at least 1.
+            tails: position of the block in that row.
         """
-        last = tables[rows, num_full - 1]
-        keys = self.tokens[last].tobytes()
-        width = 4 * self._block_size
-        added = array("q")
-        parents = tables[rows, num_full - 2].tolist()  # not looked at where there is none
-        for i, (block, parent, row, full) in enumerate(
-            zip(last.tolist(), parents, rows.tolist(), num_full.tolist(), strict=True)
-        ):
-            if (
-                full == 1 or parent not in self.index
-            ):  # a first block, or one behind the twin of a registered one
-                added += self._insert(namespaces[i], tables[row, :full])
-            elif self.index.extend(parent, keys[i * width : (i + 1) * width], block):
-                added.append(block)
+        blocks = tables[rows, tails]
+        behind = np.where(tails > 0, tables[rows, tails - 1], -1)
+        rest = self.index.grow(behind.tolist(), self.tokens[blocks].tobytes(), blocks.tolist())
+        added = array("q", np.delete(blocks, rest).astype(np.int64).tobytes())
+        for i in rest:
+            row, tail = int(rows[i]), int(tails[i])
+            added += self._insert(namespaces[row], tables[row], tail, tail + 1)
         mark_registered(self._pool, added)
 
-    def _insert(self, namespace: str, blocks: Int32s) -> "array[int]":
-        keys = self.tokens[blocks].tobytes()
-        return self.index.insert(namespace, keys, array("q", blocks.astype(np.int64).tobytes()))
+    def _insert(self, namespace: str, table: Int32s, start: int, stop: int) -> "array[int]":
+        """Register blocks behind the one before them, or, if that is the twin of a registered one, by their path."""
+        behind = int(table[start - 1]) if start else None
+        if behind is not None and behind not in self.index:
+            start, behind = 0, None
+        blocks = table[start:stop]
+        run = array("q", blocks.astype(np.int64).tobytes())
+        return self.index.insert(namespace, self.tokens[blocks].tobytes(), run, behind)
 
     def copy(self, source: int, destination: int) -> None:
         """Do to the tokens what the copy kernel does to the KV."""

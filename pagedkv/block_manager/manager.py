@@ -112,8 +112,7 @@ class BlockManager:
             table = self._sequences.tables[row]
             start = len(reused) * self._block_size
             contents.write(table, start, tokens[start:])
-            if (num_full := len(tokens) // self._block_size) > len(reused):
-                contents.register(namespace, table, num_full)
+            contents.register(namespace, table, len(reused), len(tokens) // self._block_size)
             self._emit_lookup(len(tokens), (len(tokens) - 1) // self._block_size, len(reused))
         return self._admitted(seq_id, len(tokens), len(reused))
 
@@ -229,9 +228,8 @@ class BlockManager:
         if self._contents is not None:
             table = sequences.tables[row]
             self._contents.write(table, length, tokens)
-            num_full = (length + len(tokens)) // self._block_size
-            if num_full > length // self._block_size:
-                self._contents.register(sequences.namespaces[row], table, num_full)
+            first, stop = length // self._block_size, (length + len(tokens)) // self._block_size
+            self._contents.register(sequences.namespaces[row], table, first, stop)
         self._emit_appended(1, len(tokens), len(copies))
         return Placement(0, copies)
 
@@ -255,12 +253,12 @@ class BlockManager:
             raise InvalidRequest(f"{len(rows)} sequences, but {len(tokens)} tokens; a step adds one to each")
         lengths = sequences.num_tokens[rows]
         tails, offsets = np.divmod(lengths, self._block_size)
-        starts = np.flatnonzero(offsets == 0)
+        starts = (offsets == 0).nonzero()[0]
         writers = self._guarded_writers(rows, lengths)
         new = self.pool.allocate(len(starts) + writers.num_copies)
         copies = self._prepare(writers, new[len(starts) :])
         if len(starts):
-            sequences.make_room(int(tails[starts].max()) + 1)
+            sequences.make_room(max(tails[starts].tolist()) + 1)
             sequences.tables[rows[starts], tails[starts]] = new[: len(starts)]
         slots = sequences.tables[rows, tails] * np.int64(self._block_size) + offsets
         sequences.num_tokens[rows] = lengths + 1
@@ -488,6 +486,8 @@ class BlockManager:
 
     def _prepare(self, writers: _Writers, new: "array[int]") -> list[tuple[int, int]]:
         """Make the last blocks of guarded writers their own; returns the copies to run."""
+        if writers is _NO_WRITERS:
+            return []
         copies = []
         for (row, position, block), copy in zip(writers.sharing, new, strict=True):
             self._sequences.tables[row, position] = copy
@@ -513,11 +513,10 @@ class BlockManager:
 
     def _register_filled(self, contents: TokenContents, rows: Int64s, tails: Int64s, offsets: Int64s) -> None:
         """Register the blocks whose last slot this step fills."""
-        ends = np.flatnonzero(offsets == self._block_size - 1)
+        ends = (offsets == self._block_size - 1).nonzero()[0]
         if len(ends):
             sequences = self._sequences
-            namespaces = [sequences.namespaces[row] for row in rows[ends].tolist()]
-            contents.register_filled(namespaces, sequences.tables, rows[ends], tails[ends] + 1)
+            contents.register_filled(sequences.namespaces, sequences.tables, rows[ends], tails[ends])
 
     def _forget_evicted(self, blocks: Int64s) -> None:
         """The pool has handed out blocks with cached content: take them out of the index."""

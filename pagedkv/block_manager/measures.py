@@ -11,6 +11,8 @@ from pagedkv.prefix_cache import IdIndex, TokenIndex
 
 __all__ = ["check_integrity", "fragmentation"]
 
+_NO_BLOCKS = np.empty(0, np.int64)
+
 
 def fragmentation(pool: BlockPool, sequences: SequenceTable, block_size: int) -> Fragmentation:
     """How much of the space in use is wasted, and how scattered blocks are."""
@@ -41,18 +43,19 @@ def check_integrity(
         InvariantError: with what was expected and what was found.
     """
     pool.check_integrity()
-    owned = np.concatenate([*_tables(sequences, block_size), *(blocks for _, blocks in deferred)])
-    _require_same("references", pool.ref_counts(), np.bincount(owned, minlength=pool.num_blocks))
-    registered = np.zeros(pool.num_blocks, np.bool_)
+    size = pool.num_blocks
+    held = np.bincount(np.concatenate(_tables(sequences, block_size)), minlength=size)
+    waiting = np.bincount(np.concatenate([_NO_BLOCKS, *(blocks for _, blocks in deferred)]), minlength=size)
+    _require_same("references", pool.ref_counts(), held + waiting)
+    registered = np.zeros(size, np.int64)
     if index is not None:
-        registered[np.array(index.blocks(), np.int64)] = True
-    _require_same("registrations", pool.cached_mask(), registered)
+        registered[np.array(index.blocks(), np.int64)] = 1
+    _require_same("registrations", pool.cached_mask().astype(np.int64), registered)
     for row in sequences.rows().tolist():
         position, offset = divmod(int(sequences.num_tokens[row]), block_size)
-        if offset and not sequences.guarded[row]:
-            block = int(sequences.tables[row, position])
-            if pool.ref_count(block) > 1 or registered[block]:
-                raise InvariantError(f"row {row} may write to block {block}, which others hold or may reuse")
+        block = int(sequences.tables[row, position]) if offset else 0
+        if offset and not sequences.guarded[row] and (held[block] > 1 or registered[block]):
+            raise InvariantError(f"row {row} would write to block {block}, which others hold or may reuse")
 
 
 def _require_same(what: str, found: Int64s, expected: Int64s) -> None:
@@ -64,12 +67,12 @@ def _require_same(what: str, found: Int64s, expected: Int64s) -> None:
         )
 
 
-def _tables(sequences: SequenceTable, block_size: int) -> list[Int32s]:
+def _tables(sequences: SequenceTable, block_size: int) -> list[Int32s | Int64s]:
     """The block table of each live sequence."""
     rows = sequences.rows()
     num_blocks = -(-sequences.num_tokens[rows] // block_size)
     tables = [sequences.tables[row, :n] for row, n in zip(rows.tolist(), num_blocks.tolist(), strict=True)]
-    return [np.empty(0, np.int32), *tables]
+    return [_NO_BLOCKS, *tables]
 
 
 def _written_slots(num_blocks: int, sequences: SequenceTable, block_size: int) -> Int64s:
@@ -86,7 +89,7 @@ def _written_slots(num_blocks: int, sequences: SequenceTable, block_size: int) -
 
 def _table_runs(sequences: SequenceTable, block_size: int) -> Int64s:
     """Lengths of the maximal runs of consecutive ids inside the block tables."""
-    runs = [np.empty(0, np.int64)]
+    runs = [_NO_BLOCKS]
     for table in _tables(sequences, block_size):
         if len(table):
             cuts = np.flatnonzero(np.diff(table) != 1) + 1

@@ -72,40 +72,56 @@ class TokenIndex:
 
     def match(self, namespace: str, keys: bytes) -> "array[int]":
         """Blocks of the longest registered prefix of `keys`, whole blocks only."""
-        found, _, _ = self._walk(namespace, keys)
-        return found
+        root = self._roots.get(namespace)
+        return array("q") if root is None else self._walk(root, 0, keys)[0]
 
-    def insert(self, namespace: str, keys: bytes, blocks: "array[int]") -> "array[int]":
-        """Register a path from the root; prefixes that have a block keep it.
+    def insert(
+        self, namespace: str, keys: bytes, blocks: "array[int]", behind: int | None = None
+    ) -> "array[int]":
+        """Register a run of blocks; prefixes that have a block already keep it.
 
         Args:
             namespace: prefixes of different namespaces never match.
             keys: bytes of the tokens of all `blocks`.
-            blocks: the blocks of the path, in order. Those behind the registered part must not be registered.
+            blocks: in order; those behind the part that is found registered must not be registered.
+            behind: the registered block that the run continues; None for a run from the start of a sequence.
 
         Returns:
             The blocks that were registered.
         """
-        found, node, place = self._walk(namespace, keys)
+        if not blocks:
+            return blocks
+        found, node, place = self._walk(*self._position(namespace, behind), keys)
         added = blocks[len(found) :]
         if added:
-            if node is None:
-                node = self._new_root(namespace)
             self._attach(node, place, keys[len(found) * self._width :], added)
         return added
 
-    def extend(self, parent: int, key: bytes, block: int) -> bool:
-        """Register one block behind a registered one; False if that path has a block already."""
-        node = self._nodes[self._node_of[parent]]
-        assert node is not None  # noqa: S101 - a registered block has a node; this only tells the type checker
-        place = self._place[parent] + 1
-        if place < len(node.blocks):
-            if node.keys.startswith(key, place * self._width):
-                return False
-        elif key in node.children:
-            return False
-        self._attach(node, place, key, array("q", (block,)))
-        return True
+    def grow(self, behind: list[int], keys: bytes, blocks: list[int]) -> list[int]:
+        """Register each block behind a registered one where nothing else stands: sequences that decode.
+
+        Args:
+            behind: for each block the one before it in its sequence, -1 if there is none.
+            keys: bytes of the tokens of all `blocks`.
+            blocks: one for each sequence.
+
+        Returns:
+            Positions of those that are not as simple as that, left to `insert`.
+        """
+        node_of, place_of, nodes, width = self._node_of, self._place, self._nodes, self._width
+        rest = []
+        for i, block in enumerate(blocks):
+            number = node_of[behind[i]] if behind[i] >= 0 else _NOWHERE
+            node = nodes[number] if number >= 0 else None
+            if node is None or node.children or len(node.blocks) != place_of[behind[i]] + 1:
+                rest.append(i)
+                continue
+            place_of[block] = len(node.blocks)
+            node_of[block] = number
+            node.blocks.append(block)
+            node.keys += keys[i * width : (i + 1) * width]
+        self._size += len(blocks) - len(rest)
+        return rest
 
     def forget(self, blocks: Int64s) -> "array[int]":
         """Drop these blocks and everything below them.
@@ -150,24 +166,39 @@ class TokenIndex:
 
     # ---- how
 
-    def _walk(self, namespace: str, keys: bytes) -> "tuple[array[int], _Node | None, int]":
-        """Follow `keys` from the root: the blocks found, the last node reached, the position behind the match."""
+    def _position(self, namespace: str, behind: int | None) -> tuple[_Node, int]:
+        """Where a run that continues `behind` starts: a node, and a place in it or at its end."""
+        if behind is None:
+            return self._roots.get(namespace) or self._new_root(namespace), 0
+        number = self._node_of[behind]
+        node = self._nodes[number] if number >= 0 else None
+        if node is None:
+            raise InvariantError(f"block {behind} is not registered, so nothing can be registered behind it")
+        return node, self._place[behind] + 1
+
+    def _walk(self, node: _Node, place: int, keys: bytes) -> "tuple[array[int], _Node, int]":
+        """Follow `keys` from a place in a node.
+
+        Returns:
+            The blocks found, the last node reached, and the place in it behind the match.
+        """
         found = array("q")
-        node = self._roots.get(namespace)
-        at, end, place = 0, len(keys), 0
-        while node is not None and at < end:
-            child = node.children.get(keys[at : at + self._width])
-            if child is None:
-                break
-            node = child
-            if keys.startswith(node.keys, at):
-                at += len(node.keys)
-                found += node.blocks
-                place = len(node.blocks)
-                continue
-            place = self._common(keys, at, node.keys)
-            found += node.blocks[:place]
-            break
+        at, end = 0, len(keys)
+        while at < end:
+            if place == len(node.blocks):
+                child = node.children.get(keys[at : at + self._width])
+                if child is None:
+                    break
+                node, place = child, 0
+            edge = node.keys[place * self._width :] if place else node.keys
+            if keys.startswith(edge, at):
+                at += len(edge)
+                stop = len(node.blocks)
+            else:
+                end = at
+                stop = place + self._common(keys, at, edge)
+            found += node.blocks[place:stop]
+            place = stop
         return found, node, place
 
     def _common(self, keys: bytes, at: int, edge: bytearray) -> int:
