@@ -1,18 +1,4 @@
-"""Who holds which block: reference counts and the free queue, as arrays.
-
-A block is an int. Two arrays say everything:
-
-    queue   block ids in the order in which they became free: allocation takes from the head, release
-            appends at the tail. A block that is taken back from the middle leaves its entry behind, stale.
-    state   per block: the reference count while it is held (>= 1), or ~position of its one valid queue
-            entry while it is free (< 0).
-
-The entry at position p is valid if and only if state[queue[p]] == ~p. So a cached block is taken back from
-anywhere by writing one number, stale entries are skipped when the head reaches them, and the queue is
-compacted at most once per `num_blocks` releases: every operation is amortised O(blocks it names), whatever
-the size of the pool. Small requests walk the arrays item by item, large ones as numpy vectors over the same
-memory.
-"""
+"""Who holds which block: allocation, release, sharing, and marks for content worth keeping."""
 
 from array import array
 from collections.abc import Callable, Iterable
@@ -20,23 +6,19 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from pagedkv.block_ids import Int64s, as_block_ids, two_views
+from pagedkv.block_ids import Int64s, as_block_ids
 from pagedkv.errors import (
-    DoubleFree,
     InvalidRequest,
-    InvariantError,
     OutOfBlocks,
-    RefCountUnderflow,
     UnknownBlock,
 )
 from pagedkv.events import AllocationFailed, BlocksAllocated, BlocksFreed, BlocksShared, EventStream
+from pagedkv.free_queue import FEW, FreeQueue, as_vector, require_equal
 
 __all__ = ["BlockPool"]
 
-_FEW = 16  # up to here a Python loop beats the fixed cost of numpy calls
 
-
-class BlockPool:
+class BlockPool(FreeQueue):
     """A pool of `num_blocks` reference-counted blocks with one first-in-first-out free queue.
 
     Blocks can be marked as cached: they keep that mark while free, count as `num_evictable`, and can be
@@ -55,23 +37,12 @@ class BlockPool:
     """
 
     def __init__(self, num_blocks: int, *, events: EventStream | None = None) -> None:
-        if isinstance(num_blocks, bool) or not isinstance(num_blocks, int) or num_blocks < 1:
-            raise InvalidRequest(f"num_blocks is {num_blocks!r}; a pool needs an int of at least 1")
-        capacity = 2 * num_blocks + _FEW
+        super().__init__(num_blocks)
         self.events = EventStream() if events is None else events
         self.on_evict: Callable[[Int64s], None] | None = None
-        self._num_blocks = num_blocks
-        self._marks = ~np.arange(capacity, dtype=np.int64)  # state of the block whose valid entry is at [p]
-        self._capacity = capacity
-        self._ones = np.ones(num_blocks, dtype=np.int64).tobytes()
-        self._queue, self._queue_v = two_views(~self._marks)
-        self._state, self._state_v = two_views(self._marks[:num_blocks])
         self._cached = bytearray(num_blocks)
         self._cached_v = np.frombuffer(self._cached, np.bool_)
         self._caches = False  # whether anything was ever marked as cached
-        self._head = 0
-        self._tail = num_blocks
-        self._num_free = num_blocks
         self._num_evictable = 0
 
     # ---- what is there
@@ -144,12 +115,12 @@ class BlockPool:
                 ids, end = self._valid_entries(n)
         except TypeError:
             raise InvalidRequest(f"asked for {n!r} blocks; the number must be an int") from None
-        if n <= _FEW:
+        if n <= FEW:
             state = self._state
             for block in ids:
                 state[block] = 1
         else:
-            self._state_v[_vector(ids)] = 1
+            self._state_v[as_vector(ids)] = 1
         self._head = end
         self._num_free -= n
         num_evicted = self._evict(ids) if self._num_evictable else 0
@@ -168,7 +139,7 @@ class BlockPool:
         """
         blocks = ids if type(ids) is array else as_block_ids(ids)
         freed: array[int] | Int64s
-        if len(blocks) <= _FEW and self._held_once(blocks):
+        if len(blocks) <= FEW and self._held_once(blocks):
             freed = blocks
             tail = self._tail
             if tail + len(blocks) > self._capacity:
@@ -178,7 +149,7 @@ class BlockPool:
                 queue[at] = block
                 state[block] = ~at
         else:
-            freed, tail = self._drop(_vector(blocks))
+            freed, tail = self._drop(as_vector(blocks))
             self._queue_v[tail : tail + len(freed)] = freed
         n = len(freed)
         self._tail = tail + n
@@ -195,7 +166,7 @@ class BlockPool:
             InvalidRequest: `ids` is not a collection of ints.
             UnknownBlock: an id is outside the pool, or its block is free: it has no owner to share with.
         """
-        blocks = _vector(as_block_ids(ids))
+        blocks = as_vector(as_block_ids(ids))
         held = self._held(blocks)
         if np.count_nonzero(held > 0) < len(held):
             raise UnknownBlock(
@@ -213,7 +184,7 @@ class BlockPool:
         """
         if n > self._num_free:
             raise self._refusal(n)
-        if n + len(kept := _vector(as_block_ids(keep))) > self._num_free:
+        if n + len(kept := as_vector(as_block_ids(keep))) > self._num_free:
             num_idle = int(np.count_nonzero(self._held(kept) < 0))
             if n + num_idle > self._num_free:
                 raise self._refusal(n, num_idle)
@@ -226,7 +197,7 @@ class BlockPool:
         Raises:
             UnknownBlock: an id is outside the pool, or its block is free.
         """
-        blocks = _vector(as_block_ids(ids))
+        blocks = as_vector(as_block_ids(ids))
         if np.count_nonzero(self._held(blocks) > 0) < len(blocks):
             raise UnknownBlock(
                 f"only blocks in use can be marked as cached; one of {blocks.tolist()} is free"
@@ -240,7 +211,7 @@ class BlockPool:
         Raises:
             UnknownBlock: an id is outside the pool.
         """
-        blocks = _vector(as_block_ids(ids))
+        blocks = as_vector(as_block_ids(ids))
         idle = blocks[(self._held(blocks) < 0) & self._cached_v[blocks]]
         self._cached_v[blocks] = False
         self._num_evictable -= len(np.unique(idle))
@@ -254,7 +225,7 @@ class BlockPool:
             InvalidRequest: an id occurs twice.
             UnknownBlock: an id is outside the pool, or its block is not marked as cached.
         """
-        blocks = _vector(as_block_ids(ids))
+        blocks = as_vector(as_block_ids(ids))
         held = self._held(blocks)
         if np.count_nonzero(self._cached_v[blocks]) < len(blocks):
             raise UnknownBlock(f"only cached blocks can be reused; one of {blocks.tolist()} is not")
@@ -274,87 +245,17 @@ class BlockPool:
         Raises:
             InvariantError: with what was expected and what was found.
         """
-        state = self._state_v
-        free = np.flatnonzero(state < 0)
-        place = ~state[free]
-        astray = (place < self._head) | (place >= self._tail)
-        astray |= self._queue_v[np.minimum(place, len(self._queue_v) - 1)] != free
-        idle_cached = int(np.count_nonzero(self._cached_v[free]))
-        _require_equal("blocks neither held nor free", int(np.count_nonzero(state == 0)), 0)
-        _require_equal("free blocks without their entry in the queue", int(np.count_nonzero(astray)), 0)
-        _require_equal("free blocks, against num_free", len(free), self._num_free)
-        _require_equal("free cached blocks, against num_evictable", idle_cached, self._num_evictable)
+        self._check_queue()
+        idle_cached = int(np.count_nonzero(self._cached_v & (self._state_v < 0)))
+        require_equal("free cached blocks, against num_evictable", idle_cached, self._num_evictable)
 
     # ---- how
-
-    def _held_once(self, ids: "array[int]") -> bool:
-        """Whether every id is in the pool, named once and has exactly one reference: the common release."""
-        state, size = self._state, self._num_blocks
-        for block in ids:
-            if not 0 <= block < size or state[block] != 1:
-                return False
-        return len(ids) < 2 or len(set(ids)) == len(ids)
-
-    def _drop(self, blocks: Int64s) -> tuple[Int64s, int]:
-        """Drop one reference from each block.
-
-        Returns:
-            Those without any left, in order, and the queue position from which on their state expects them.
-        """
-        held = self._held(blocks)
-        freed = blocks if self._ones.startswith(held.data) else self._drop_shared(blocks, held)
-        n = len(freed)
-        tail = self._tail if self._tail + n <= self._capacity else self._compact()
-        marks = self._marks[tail : tail + n]
-        self._state_v[freed] = marks
-        if not marks.tobytes().startswith(self._state_v[freed].data):  # a duplicate kept only its last mark
-            self._state_v[blocks] = 1
-            raise self._over_release(blocks)
-        return freed, tail
-
-    def _drop_shared(self, blocks: Int64s, held: Int64s) -> Int64s:
-        """`_drop` where some blocks have several owners: only those without any left, at state 0."""
-        np.subtract.at(self._state_v, blocks, 1)
-        left = self._state_v[blocks]
-        if np.count_nonzero(left >= 0) < len(left):
-            np.add.at(self._state_v, blocks, 1)
-            raise self._over_release(blocks)
-        freed = blocks[left == 0]
-        if not self._ones.startswith((held - left).data):  # an id occurs more than once
-            _, last = np.unique(freed[::-1], return_index=True)
-            freed = freed[np.sort(len(freed) - 1 - last)]
-        return freed
-
-    def _valid_entries(self, n: int) -> "tuple[array[int], int]":
-        """The first `n` valid entries of the queue, and the position behind the last of them."""
-        start = self._head
-        if n <= _FEW:
-            ids = self._queue[start : start + n]
-            if all(self._state[block] == ~at for at, block in enumerate(ids, start)):
-                return ids, start + n
-        ids = array("q")
-        while len(ids) < n:
-            stop = min(start + max(2 * (n - len(ids)), 4 * _FEW), self._tail)
-            window = self._queue_v[start:stop]
-            valid = np.flatnonzero(self._state_v[window] == self._marks[start:stop])[: n - len(ids)]
-            ids.frombytes(window[valid].tobytes())
-            start = stop if len(ids) < n else start + int(valid[-1]) + 1
-        return ids, start
-
-    def _compact(self) -> int:
-        """Move the valid entries to the front of the queue's memory; returns the new tail."""
-        window = self._queue_v[self._head : self._tail]
-        valid = window[self._state_v[window] == self._marks[self._head : self._tail]]
-        self._queue_v[: len(valid)] = valid
-        self._state_v[valid] = self._marks[: len(valid)]
-        self._head, self._tail = 0, len(valid)
-        return self._tail
 
     def _evict(self, ids: "array[int]") -> int:
         """Take the mark from the cached blocks among those just handed out; returns how many they were."""
         num_cached = self._count_cached(ids)
         if num_cached:
-            blocks = _vector(ids)
+            blocks = as_vector(ids)
             evicted = blocks[self._cached_v[blocks]]
             self._cached_v[evicted] = False
             self._num_evictable -= num_cached
@@ -363,23 +264,9 @@ class BlockPool:
         return num_cached
 
     def _count_cached(self, ids: "array[int] | Int64s") -> int:
-        if len(ids) <= _FEW:
+        if len(ids) <= FEW:
             return sum(map(self._cached.__getitem__, ids))
         return int(np.count_nonzero(self._cached_v[np.asarray(ids)]))
-
-    def _held(self, blocks: Int64s) -> Int64s:
-        """The state of each block, all of them inside the pool."""
-        try:
-            held = self._state_v[blocks]
-        except IndexError:
-            raise self._unknown(blocks) from None
-        if len(blocks) and np.minimum.reduce(blocks) < 0:
-            raise self._unknown(blocks)
-        return held
-
-    def _unknown(self, blocks: Int64s) -> UnknownBlock:
-        wrong = blocks[(blocks < 0) | (blocks >= self._num_blocks)][0]
-        return UnknownBlock(f"block {wrong} is not in the pool; its blocks are 0 to {self._num_blocks - 1}")
 
     def _require_distinct(self, blocks: Int64s, held: Int64s) -> None:
         stamps = self._marks[: len(blocks)]
@@ -403,25 +290,3 @@ class BlockPool:
             emit(AllocationFailed(n, free, evictable))
         never = f"the pool has {self._num_blocks} blocks in all, so this can never be served"
         return OutOfBlocks(n, free, evictable, never if n > self._num_blocks else "")
-
-    def _over_release(self, blocks: Int64s) -> InvariantError:
-        """The error for the first block that `blocks` names more often than it has references."""
-        named = np.unique(blocks, return_counts=True)
-        times = dict(zip(named[0].tolist(), named[1].tolist(), strict=True))
-        for block in blocks.tolist():
-            held = max(0, self._state[block])
-            if held == 0:
-                return DoubleFree(f"block {block} is free already; it was released twice, or never allocated")
-            if times[block] > held:
-                kind = DoubleFree if held == 1 else RefCountUnderflow
-                return kind(f"block {block} is named {times[block]} times and has {held} reference(s)")
-        raise InvariantError(f"released more than is held, but of none of {blocks.tolist()}")
-
-
-def _vector(ids: "array[int]") -> Int64s:
-    return np.frombuffer(ids, np.int64)
-
-
-def _require_equal(what: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise InvariantError(f"{what}: found {found}, expected {expected}; the pool's arrays are damaged")

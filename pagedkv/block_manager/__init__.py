@@ -1,4 +1,4 @@
-"""Sequences over a block pool: admission with prefix reuse, decode steps, copy-on-write, forks, truncation."""
+"""Sequences over a block pool: admission with prefix reuse, decode steps, copy-on-write, forks."""
 
 from pagedkv.block_manager.manager import BlockManager
 from pagedkv.block_manager.placement import BatchPlacement, Fragmentation, Placement

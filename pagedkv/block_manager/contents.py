@@ -67,14 +67,15 @@ class TokenContents:
         blocks = tables[rows, tails]
         behind = np.where(tails > 0, tables[rows, tails - 1], -1)
         rest = self.index.grow(behind.tolist(), self.tokens[blocks].tobytes(), blocks.tolist())
-        added = array("q", np.delete(blocks, rest).astype(np.int64).tobytes())
+        grown = np.delete(blocks, rest) if rest else blocks
+        added = array("q", grown.astype(np.int64).tobytes())
         for i in rest:
             row, tail = int(rows[i]), int(tails[i])
             added += self._insert(namespaces[row], tables[row], tail, tail + 1)
         mark_registered(self._pool, added)
 
     def _insert(self, namespace: str, table: Int32s, start: int, stop: int) -> "array[int]":
-        """Register blocks behind the one before them, or, if that is the twin of a registered one, by their path."""
+        """Register blocks behind the one before; if that is no entry but a twin of one, by their path."""
         behind = int(table[start - 1]) if start else None
         if behind is not None and behind not in self.index:
             start, behind = 0, None

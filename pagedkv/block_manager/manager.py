@@ -2,23 +2,18 @@
 
 from array import array
 from collections.abc import Hashable, Sequence
-from operator import itemgetter
-from typing import NamedTuple
 
 import numpy as np
 
-from pagedkv.block_ids import Int32s, Int64s
-from pagedkv.block_manager import measures
+from pagedkv.block_ids import Int64s
 from pagedkv.block_manager.contents import TokenContents, mark_registered, unregister
-from pagedkv.block_manager.placement import BatchPlacement, Fragmentation, Placement
-from pagedkv.block_manager.sequence_table import SequenceTable
+from pagedkv.block_manager.copy_on_write import CopyOnWrite
+from pagedkv.block_manager.placement import BatchPlacement, Placement
 from pagedkv.block_manager.token_ids import TokenIds, as_token_ids
-from pagedkv.block_pool import BlockPool
+from pagedkv.block_manager.view import CacheView
 from pagedkv.config import CacheConfig
 from pagedkv.errors import ConfigError, InvalidRequest
 from pagedkv.events import (
-    BlocksCopied,
-    EventStream,
     PrefixLookup,
     SequenceAdmitted,
     SequenceForked,
@@ -27,28 +22,13 @@ from pagedkv.events import (
     StepBooked,
     TokensAppended,
 )
-from pagedkv.prefix_cache import IdIndex, TokenIndex
 
 __all__ = ["BlockManager"]
 
 _NO_BLOCKS = array("q")
 
 
-class _Writers(NamedTuple):
-    """Guarded sequences about to write into their last block, as (row, position in its table, block)."""
-
-    sharing: list[tuple[int, int, int]]  # others hold the block too: it has to be copied
-    owning: list[tuple[int, int, int]]
-
-    @property
-    def num_copies(self) -> int:
-        return len(self.sharing)
-
-
-_NO_WRITERS = _Writers([], [])
-
-
-class BlockManager:
+class BlockManager(CacheView):
     """Live sequences over one `BlockPool`, with prefix reuse and copy-on-write.
 
     A sequence of n tokens holds ceil(n / block_size) blocks. A block may belong to several sequences; a write
@@ -65,21 +45,9 @@ class BlockManager:
     """
 
     def __init__(self, config: CacheConfig) -> None:
-        self.config = config
-        self.events = EventStream()
-        self.pool = BlockPool(config.num_blocks, events=self.events)
-        self._block_size = config.block_size
-        self._sequences = SequenceTable()
-        self._contents: TokenContents | None = None
-        self._ids: IdIndex | None = None
-        if config.prefix_caching and config.prefix_keys == "tokens":
-            self._contents = TokenContents(config, self.pool)
-        elif config.prefix_caching:
-            self._ids = IdIndex(config.num_blocks)
+        super().__init__(config)
         self.pool.on_evict = self._forget_evicted
-        self._begun_step = 0
-        self._retired_step = 0
-        self._deferred: list[tuple[int, Int64s]] = []  # (last step that reads them, blocks), by step
+        self._cow = CopyOnWrite(self.pool, self._sequences, self._steps, self._contents)
 
     # ---- sequences come and go
 
@@ -181,7 +149,7 @@ class BlockManager:
             sequences.guard(parent, True)
             sequences.guard(child, True)
         copies = [(int(blocks[-1]), own[0])] if own else []
-        self._record_copies(copies, at_fork=True)
+        self._cow.record(copies, at_fork=True)
         if (emit := self.events.emit) is not None:
             emit(SequenceForked(parent_id, child_id, len(shared)))
         return Placement(0, copies)
@@ -196,7 +164,7 @@ class BlockManager:
         """
         row = self._sequences.row(seq_id)
         blocks = self._blocks(row)
-        deferred = self._give_back(row, blocks[::-1])
+        deferred = self._steps.give_back(row, blocks[::-1])
         self._sequences.close(seq_id)
         if (emit := self.events.emit) is not None:
             emit(SequenceReleased(seq_id, len(blocks), deferred))
@@ -219,9 +187,9 @@ class BlockManager:
         length = int(sequences.num_tokens[row])
         num_blocks = -(-length // self._block_size)
         num_new = -(-(length + len(tokens)) // self._block_size) - num_blocks
-        writers = self._guarded_writers(np.array([row]), sequences.num_tokens[row : row + 1])
-        new = self.pool.allocate(num_new + writers.num_copies)
-        copies = self._prepare(writers, new[num_new:])
+        writers = self._cow.plan(np.array([row]), sequences.num_tokens[row : row + 1], self._block_size)
+        new = self.pool.allocate(num_new + len(writers.sharing))
+        copies = self._cow.run(writers, new[num_new:])
         sequences.make_room(num_blocks + num_new)
         sequences.tables[row, num_blocks : num_blocks + num_new] = new[:num_new]
         sequences.num_tokens[row] = length + len(tokens)
@@ -254,9 +222,9 @@ class BlockManager:
         lengths = sequences.num_tokens[rows]
         tails, offsets = np.divmod(lengths, self._block_size)
         starts = (offsets == 0).nonzero()[0]
-        writers = self._guarded_writers(rows, lengths)
-        new = self.pool.allocate(len(starts) + writers.num_copies)
-        copies = self._prepare(writers, new[len(starts) :])
+        writers = self._cow.plan(rows, lengths, self._block_size)
+        new = self.pool.allocate(len(starts) + len(writers.sharing))
+        copies = self._cow.run(writers, new[len(starts) :])
         if len(starts):
             sequences.make_room(max(tails[starts].tolist()) + 1)
             sequences.tables[rows[starts], tails[starts]] = new[: len(starts)]
@@ -288,7 +256,7 @@ class BlockManager:
         keep = -(-num_tokens // self._block_size)
         blocks = self._blocks(row)
         if keep < len(blocks):
-            self._give_back(row, blocks[keep:][::-1])
+            self._steps.give_back(row, blocks[keep:][::-1])
         if num_tokens < length:
             sequences.num_tokens[row] = num_tokens
             sequences.guard(row, num_tokens % self._block_size != 0)
@@ -305,10 +273,7 @@ class BlockManager:
             UnknownSequence: one of them is not live.
             DuplicateSequence: one of them is named twice.
         """
-        rows = self._sequences.rows_of(seq_ids)
-        self._begun_step += 1
-        self._sequences.last_step[rows] = self._begun_step
-        return self._begun_step
+        return self._steps.begin(seq_ids)
 
     def retire_step(self, step: int) -> None:
         """Say that a step is done, and with it every earlier one; blocks that waited for them become free.
@@ -316,128 +281,16 @@ class BlockManager:
         Raises:
             InvalidRequest: the step is not in flight.
         """
-        if not self._retired_step < step <= self._begun_step:
-            flight = f"steps {self._retired_step + 1} to {self._begun_step} are"
-            none = self._retired_step == self._begun_step
-            raise InvalidRequest(f"step {step} is not in flight; {'none is' if none else flight}")
-        self._retired_step = step
-        while self._deferred and self._deferred[0][0] <= step:
-            self.pool.free(self._deferred.pop(0)[1])
+        self._steps.retire(step)
 
-    # ---- what is there
-
-    @property
-    def block_tables(self) -> Int32s:
-        """The block tables of all rows, for kernels: a read-only view that is valid until the next change.
-
-        Row `row(seq_id)`, or `BatchPlacement.rows`; the entries behind a sequence's blocks mean nothing.
-        Shape `[num_rows, width]` (int32).
-        """
-        return _read_only(self._sequences.tables[:])
-
-    def block_table(self, seq_id: int) -> Int32s:
-        """Blocks of a sequence, in order: a read-only view that is valid until the next change.
-
-        Shape `[ceil(num_tokens / block_size)]` (int32).
-
-        Raises:
-            UnknownSequence: it is not live.
-        """
-        row = self._sequences.row(seq_id)
-        return _read_only(self._sequences.tables[row, : self._num_blocks(row)])
-
-    def row(self, seq_id: int) -> int:
-        """Row of a sequence in `block_tables`; it keeps it until it is released."""
-        return self._sequences.row(seq_id)
-
-    def num_tokens(self, seq_id: int) -> int:
-        """Length of a sequence, in tokens."""
-        return int(self._sequences.num_tokens[self._sequences.row(seq_id)])
-
-    def slot_mapping(self, seq_id: int, start: int, stop: int) -> Int64s:
-        """Flat slots of the tokens at positions `start` .. `stop` - 1 of a sequence. Shape `[stop - start]` (int64).
-
-        Raises:
-            UnknownSequence: it is not live.
-            InvalidRequest: it has no such positions.
-        """
-        length = self.num_tokens(seq_id)
-        if not 0 <= start <= stop <= length:
-            raise InvalidRequest(
-                f"sequence {seq_id} has positions 0 to {length}; {start} to {stop} are not in them"
-            )
-        block, offset = np.divmod(np.arange(start, stop), self._block_size)
-        return self.block_table(seq_id)[block] * np.int64(self._block_size) + offset
-
-    def seq_ids(self) -> list[int]:
-        """Ids of the live sequences, oldest first."""
-        return self._sequences.seq_ids()
-
-    @property
-    def num_sequences(self) -> int:
-        """Live sequences."""
-        return len(self._sequences)
-
-    @property
-    def num_cached_blocks(self) -> int:
-        """Blocks in the prefix cache, in use or idle."""
-        index = self._index
-        return 0 if index is None else len(index)
-
-    @property
-    def num_deferred_blocks(self) -> int:
-        """References that wait for a step in flight."""
-        return sum(len(blocks) for _, blocks in self._deferred)
-
-    def lookup(self, token_ids: TokenIds, namespace: str = "") -> int:
-        """Leading tokens of a prompt that `admit` would reuse now; changes nothing.
-
-        Raises:
-            InvalidRequest: a token is not an int that fits int32.
-        """
-        tokens = as_token_ids(token_ids)
-        found = 0 if self._contents is None else len(self._contents.match(namespace, tokens))
-        return found * self._block_size
+    # ---- the prefix cache as a whole
 
     def reset_prefix_cache(self) -> None:
-        """Forget every cached prefix. Live sequences keep their blocks; idle cached blocks become plain free ones."""
+        """Forget every cached prefix; blocks stay with their sequences, or in the free queue."""
         if self._index is not None:
             unregister(self.pool, self._index, np.array(self._index.blocks(), np.int64))
 
-    def refcount_hist(self) -> dict[str, int]:
-        """How many blocks have one, two, or more references, as `{"1": .., "2": .., "3+": ..}`."""
-        return self.pool.refcount_hist()
-
-    def internal_fragmentation(self) -> float:
-        """1 - written slots of live sequences / slots of the blocks in use; 0.0 with no block in use."""
-        return self.fragmentation().internal_ratio
-
-    def fragmentation(self) -> Fragmentation:
-        """How much of the space in use is wasted, and how scattered blocks are. O(num_blocks)."""
-        return measures.fragmentation(self.pool, self._sequences, self._block_size)
-
-    def check_integrity(self) -> None:
-        """Check pool, tables, reference counts and prefix cache against each other. O(num_blocks).
-
-        Raises:
-            InvariantError: with what was expected and what was found.
-        """
-        measures.check_integrity(self.pool, self._sequences, self._index, self._block_size, self._deferred)
-        if self._contents is not None:
-            self._contents.check_integrity()
-
     # ---- how
-
-    @property
-    def _index(self) -> TokenIndex | IdIndex | None:
-        return self._ids if self._contents is None else self._contents.index
-
-    def _num_blocks(self, row: int) -> int:
-        return -(-int(self._sequences.num_tokens[row]) // self._block_size)
-
-    def _blocks(self, row: int) -> Int64s:
-        """Blocks of a row, a copy."""
-        return self._sequences.tables[row, : self._num_blocks(row)].astype(np.int64)
 
     def _open(self, seq_id: int, namespace: str, reused: "array[int]", num_tokens: int) -> int:
         """Make a sequence live on reused blocks and as many new ones as it needs."""
@@ -458,58 +311,6 @@ class BlockManager:
         table[len(shared) : num_blocks] = new
         self._sequences.num_tokens[row] = num_tokens
         return row
-
-    def _give_back(self, row: int, blocks: Int64s) -> bool:
-        """Drop a row's references, now or when the step that reads them is retired; True if later."""
-        step = int(self._sequences.last_step[row])
-        if step <= self._retired_step:
-            self.pool.free(blocks)
-            return False
-        self._deferred.append((step, blocks))
-        self._deferred.sort(key=itemgetter(0))
-        return True
-
-    def _guarded_writers(self, rows: Int64s, lengths: Int64s) -> _Writers:
-        """Who of these rows, about to write at these lengths, has to copy its last block, and who owns it."""
-        sequences = self._sequences
-        if not sequences.num_guarded:
-            return _NO_WRITERS
-        writers = _Writers([], [])
-        num_owners: dict[int, int] = {}
-        for i in np.flatnonzero(sequences.guarded[rows]).tolist():
-            row, position = int(rows[i]), int(lengths[i]) // self._block_size
-            block = int(sequences.tables[row, position])
-            left = num_owners.get(block) or self.pool.ref_count(block)
-            num_owners[block] = left - 1
-            (writers.sharing if left > 1 else writers.owning).append((row, position, block))
-        return writers
-
-    def _prepare(self, writers: _Writers, new: "array[int]") -> list[tuple[int, int]]:
-        """Make the last blocks of guarded writers their own; returns the copies to run."""
-        if writers is _NO_WRITERS:
-            return []
-        copies = []
-        for (row, position, block), copy in zip(writers.sharing, new, strict=True):
-            self._sequences.tables[row, position] = copy
-            self._sequences.guard(row, False)
-            copies.append((block, copy))
-        self._record_copies(copies, at_fork=False)
-        for row, _, block in writers.sharing:
-            self._give_back(row, np.array([block]))
-        for row, _, block in writers.owning:
-            self._sequences.guard(row, False)
-            if self._contents is not None:
-                self._contents.before_write(block)
-        return copies
-
-    def _record_copies(self, copies: list[tuple[int, int]], at_fork: bool) -> None:
-        if not copies:
-            return
-        if self._contents is not None:
-            for source, destination in copies:
-                self._contents.copy(source, destination)
-        if (emit := self.events.emit) is not None:
-            emit(BlocksCopied(len(copies), at_fork))
 
     def _register_filled(self, contents: TokenContents, rows: Int64s, tails: Int64s, offsets: Int64s) -> None:
         """Register the blocks whose last slot this step fills."""
@@ -546,8 +347,3 @@ class BlockManager:
             emit(
                 StepBooked(batch_size, num_allocated - num_copies, num_copies, pool.num_free, pool.num_blocks)
             )
-
-
-def _read_only(view: Int32s) -> Int32s:
-    view.flags.writeable = False
-    return view

@@ -35,7 +35,7 @@ def check_integrity(
     sequences: SequenceTable,
     index: TokenIndex | IdIndex | None,
     block_size: int,
-    deferred: list[tuple[int, Int64s]],
+    waiting: list[Int64s],
 ) -> None:
     """Check pool, tables, reference counts and prefix index against each other.
 
@@ -45,8 +45,8 @@ def check_integrity(
     pool.check_integrity()
     size = pool.num_blocks
     held = np.bincount(np.concatenate(_tables(sequences, block_size)), minlength=size)
-    waiting = np.bincount(np.concatenate([_NO_BLOCKS, *(blocks for _, blocks in deferred)]), minlength=size)
-    _require_same("references", pool.ref_counts(), held + waiting)
+    in_flight = np.bincount(np.concatenate([_NO_BLOCKS, *waiting]), minlength=size)
+    _require_same("references", pool.ref_counts(), held + in_flight)
     registered = np.zeros(size, np.int64)
     if index is not None:
         registered[np.array(index.blocks(), np.int64)] = 1

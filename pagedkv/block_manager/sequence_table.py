@@ -1,12 +1,11 @@
 """Rows of the live sequences: block table, length and state, as arrays that grow."""
 
-from array import array
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from pagedkv.block_ids import Int32s, Int64s, two_views
+from pagedkv.block_ids import Int32s, Int64s
 from pagedkv.errors import DuplicateSequence, InvalidRequest, UnknownSequence
 
 __all__ = ["SequenceTable"]
@@ -86,9 +85,7 @@ class SequenceTable:
             raise self._unknown(next(i for i in ids if not self._is_live(i))) from None
         if len(set(ids)) != len(ids):
             twice = next(i for i in ids if ids.count(i) > 1)
-            raise DuplicateSequence(
-                f"sequence {twice} is named {ids.count(twice)} times in one batch; name it once"
-            )
+            raise DuplicateSequence(f"sequence {twice} is named {ids.count(twice)} times in one batch")
         rows.flags.writeable = False
         self._batch = (ids, rows)
         return rows
@@ -154,5 +151,5 @@ class SequenceTable:
 
     def _unknown(self, seq_id: object) -> UnknownSequence:
         return UnknownSequence(
-            f"sequence {seq_id!r:.40} is not live ({len(self._row_of)} are); it was released, or never admitted"
+            f"sequence {seq_id!r:.40} is not live ({len(self._row_of)} are); released, or never admitted"
         )

@@ -51,7 +51,7 @@ def _complaint(token_ids: object) -> str:
     """Why these are no token ids, naming the first that is wrong."""
     if not isinstance(token_ids, Sequence) or isinstance(token_ids, str):
         return f"token ids must be a sequence of ints or a 1-D integer array, got {type(token_ids).__name__}"
-    for position, token in enumerate(cast(Sequence[object], token_ids)):
+    for position, token in enumerate(cast("Sequence[object]", token_ids)):
         try:
             struct.pack("=i", token)
         except struct.error:

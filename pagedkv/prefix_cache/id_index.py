@@ -55,7 +55,7 @@ class IdIndex:
         return added
 
     def forget(self, blocks: Int64s) -> "array[int]":
-        """Drop registered blocks; returns them. Ids that build on theirs stay: only the caller knows which do."""
+        """Drop registered blocks and return them; ids that build on theirs stay: nothing tells which do."""
         dropped = array("q", blocks.tobytes())
         for block in dropped:
             del self._block_of[self._id_of[block]]

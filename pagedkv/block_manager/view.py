@@ -1,0 +1,154 @@
+"""The reading half of the block manager: everything that can be asked, nothing that changes anything."""
+
+import numpy as np
+
+from pagedkv import logs
+from pagedkv.block_ids import Int32s, Int64s
+from pagedkv.block_manager import measures
+from pagedkv.block_manager.contents import TokenContents
+from pagedkv.block_manager.placement import Fragmentation
+from pagedkv.block_manager.sequence_table import SequenceTable
+from pagedkv.block_manager.steps import StepsInFlight
+from pagedkv.block_manager.token_ids import TokenIds, as_token_ids
+from pagedkv.block_pool import BlockPool
+from pagedkv.config import CacheConfig
+from pagedkv.errors import InvalidRequest
+from pagedkv.events import EventStream
+from pagedkv.prefix_cache import IdIndex, TokenIndex
+
+__all__ = ["CacheView"]
+
+
+class CacheView:
+    """The state of a cache, and what can be read off it.
+
+    Attributes:
+        config: the settings.
+        pool: the blocks. Read it freely; only the manager may call what changes it.
+        events: the stream that everything done to the cache is told to.
+    """
+
+    def __init__(self, config: CacheConfig) -> None:
+        self.config = config
+        self.events = EventStream()
+        self.pool = BlockPool(config.num_blocks, events=self.events)
+        self._block_size = config.block_size
+        self._sequences = SequenceTable()
+        self._steps = StepsInFlight(self.pool, self._sequences)
+        by_tokens = config.prefix_caching and config.prefix_keys == "tokens"
+        by_ids = config.prefix_caching and config.prefix_keys == "ids"
+        self._contents = TokenContents(config, self.pool) if by_tokens else None
+        self._ids = IdIndex(config.num_blocks) if by_ids else None
+        logs.attach_if_asked(self)
+
+    @property
+    def block_tables(self) -> Int32s:
+        """The block tables of all rows, for kernels: a read-only view that is valid until the next change.
+
+        Row `row(seq_id)`, or `BatchPlacement.rows`; the entries behind a sequence's blocks mean nothing.
+        Shape `[num_rows, width]` (int32).
+        """
+        return _read_only(self._sequences.tables[:])
+
+    def block_table(self, seq_id: int) -> Int32s:
+        """Blocks of a sequence, in order: a read-only view that is valid until the next change.
+
+        Shape `[ceil(num_tokens / block_size)]` (int32).
+
+        Raises:
+            UnknownSequence: it is not live.
+        """
+        row = self._sequences.row(seq_id)
+        return _read_only(self._sequences.tables[row, : self._num_blocks(row)])
+
+    def row(self, seq_id: int) -> int:
+        """Row of a sequence in `block_tables`; it keeps it until it is released."""
+        return self._sequences.row(seq_id)
+
+    def num_tokens(self, seq_id: int) -> int:
+        """Length of a sequence, in tokens."""
+        return int(self._sequences.num_tokens[self._sequences.row(seq_id)])
+
+    def slot_mapping(self, seq_id: int, start: int, stop: int) -> Int64s:
+        """Flat slots of a sequence's positions `start` .. `stop` - 1. Shape `[stop - start]` (int64).
+
+        Raises:
+            UnknownSequence: it is not live.
+            InvalidRequest: it has no such positions.
+        """
+        length = self.num_tokens(seq_id)
+        if not 0 <= start <= stop <= length:
+            raise InvalidRequest(
+                f"sequence {seq_id} has positions 0 to {length}; {start} to {stop} are not in them"
+            )
+        block, offset = np.divmod(np.arange(start, stop), self._block_size)
+        return self.block_table(seq_id)[block] * np.int64(self._block_size) + offset
+
+    def seq_ids(self) -> list[int]:
+        """Ids of the live sequences, oldest first."""
+        return self._sequences.seq_ids()
+
+    @property
+    def num_sequences(self) -> int:
+        """Live sequences."""
+        return len(self._sequences)
+
+    @property
+    def num_cached_blocks(self) -> int:
+        """Blocks in the prefix cache, in use or idle."""
+        index = self._index
+        return 0 if index is None else len(index)
+
+    @property
+    def num_deferred_blocks(self) -> int:
+        """References that wait for a step in flight."""
+        return sum(map(len, self._steps.waiting_blocks()))
+
+    def lookup(self, token_ids: TokenIds, namespace: str = "") -> int:
+        """Leading tokens of a prompt that `admit` would reuse now; changes nothing.
+
+        Raises:
+            InvalidRequest: a token is not an int that fits int32.
+        """
+        tokens = as_token_ids(token_ids)
+        found = 0 if self._contents is None else len(self._contents.match(namespace, tokens))
+        return found * self._block_size
+
+    def refcount_hist(self) -> dict[str, int]:
+        """How many blocks have one, two, or more references, as `{"1": .., "2": .., "3+": ..}`."""
+        return self.pool.refcount_hist()
+
+    def internal_fragmentation(self) -> float:
+        """1 - written slots of live sequences / slots of the blocks in use; 0.0 with no block in use."""
+        return self.fragmentation().internal_ratio
+
+    def fragmentation(self) -> Fragmentation:
+        """How much of the space in use is wasted, and how scattered blocks are. O(num_blocks)."""
+        return measures.fragmentation(self.pool, self._sequences, self._block_size)
+
+    def check_integrity(self) -> None:
+        """Check pool, tables, reference counts and prefix cache against each other. O(num_blocks).
+
+        Raises:
+            InvariantError: with what was expected and what was found.
+        """
+        waiting = self._steps.waiting_blocks()
+        measures.check_integrity(self.pool, self._sequences, self._index, self._block_size, waiting)
+        if self._contents is not None:
+            self._contents.check_integrity()
+
+    @property
+    def _index(self) -> TokenIndex | IdIndex | None:
+        return self._ids if self._contents is None else self._contents.index
+
+    def _num_blocks(self, row: int) -> int:
+        return -(-int(self._sequences.num_tokens[row]) // self._block_size)
+
+    def _blocks(self, row: int) -> Int64s:
+        """Blocks of a row, a copy."""
+        return self._sequences.tables[row, : self._num_blocks(row)].astype(np.int64)
+
+
+def _read_only(view: Int32s) -> Int32s:
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,156 @@
+"""The free queue and the reference counts behind a block pool, as arrays.
+
+A block is an int. Two arrays say everything:
+
+    queue   block ids in the order in which they became free: allocation takes from the head, release
+            appends at the tail. A block that is taken back from the middle leaves its entry behind, stale.
+    state   per block: the reference count while it is held (>= 1), or ~position of its one valid queue
+            entry while it is free (< 0).
+
+The entry at position p is valid if and only if state[queue[p]] == ~p. So a cached block is taken back from
+anywhere by writing one number, stale entries are skipped when the head reaches them, and the queue is
+compacted at most once per `num_blocks` releases: every operation is amortised O(blocks it names), whatever
+the size of the pool. Small requests walk the arrays item by item, large ones as numpy vectors over the same
+memory.
+"""
+
+from array import array
+
+import numpy as np
+
+from pagedkv.block_ids import Int64s, two_views
+from pagedkv.errors import DoubleFree, InvalidRequest, InvariantError, RefCountUnderflow, UnknownBlock
+
+__all__ = ["FEW", "FreeQueue", "as_vector", "require_equal"]
+
+FEW = 16  # up to here a Python loop beats the fixed cost of numpy calls
+
+
+class FreeQueue:
+    """Which blocks are free, in order, and how many references the others have."""
+
+    def __init__(self, num_blocks: int) -> None:
+        if isinstance(num_blocks, bool) or not isinstance(num_blocks, int) or num_blocks < 1:
+            raise InvalidRequest(f"num_blocks is {num_blocks!r}; a pool needs an int of at least 1")
+        capacity = 2 * num_blocks + FEW
+        self._num_blocks = num_blocks
+        self._capacity = capacity
+        self._marks = ~np.arange(capacity, dtype=np.int64)  # state of the block whose valid entry is at [p]
+        self._ones = np.ones(num_blocks, dtype=np.int64).tobytes()
+        self._queue, self._queue_v = two_views(~self._marks)
+        self._state, self._state_v = two_views(self._marks[:num_blocks])
+        self._head = 0
+        self._tail = num_blocks
+        self._num_free = num_blocks
+
+    def _held_once(self, ids: "array[int]") -> bool:
+        """Whether every id is in the pool, named once and has exactly one reference: the common release."""
+        state, size = self._state, self._num_blocks
+        for block in ids:
+            if not 0 <= block < size or state[block] != 1:
+                return False
+        return len(ids) < 2 or len(set(ids)) == len(ids)
+
+    def _held(self, blocks: Int64s) -> Int64s:
+        """The state of each block, all of them inside the pool."""
+        try:
+            held = self._state_v[blocks]
+        except IndexError:
+            raise self._unknown(blocks) from None
+        if len(blocks) and np.minimum.reduce(blocks) < 0:
+            raise self._unknown(blocks)
+        return held
+
+    def _unknown(self, blocks: Int64s) -> UnknownBlock:
+        wrong = blocks[(blocks < 0) | (blocks >= self._num_blocks)][0]
+        return UnknownBlock(f"block {wrong} is not in the pool; its blocks are 0 to {self._num_blocks - 1}")
+
+    def _drop(self, blocks: Int64s) -> tuple[Int64s, int]:
+        """Drop one reference from each block.
+
+        Returns:
+            Those without any left, in order, and the queue position from which on their state expects them.
+        """
+        held = self._held(blocks)
+        freed = blocks if self._ones.startswith(held.data) else self._drop_shared(blocks, held)
+        n = len(freed)
+        tail = self._tail if self._tail + n <= self._capacity else self._compact()
+        marks = self._marks[tail : tail + n]
+        self._state_v[freed] = marks
+        if not marks.tobytes().startswith(self._state_v[freed].data):  # a duplicate kept only its last mark
+            self._state_v[blocks] = 1
+            raise self._over_release(blocks)
+        return freed, tail
+
+    def _drop_shared(self, blocks: Int64s, held: Int64s) -> Int64s:
+        """`_drop` where some blocks have several owners: only those without any left, at state 0."""
+        np.subtract.at(self._state_v, blocks, 1)
+        left = self._state_v[blocks]
+        if np.count_nonzero(left >= 0) < len(left):
+            np.add.at(self._state_v, blocks, 1)
+            raise self._over_release(blocks)
+        freed = blocks[left == 0]
+        if not self._ones.startswith((held - left).data):  # an id occurs more than once
+            _, last = np.unique(freed[::-1], return_index=True)
+            freed = freed[np.sort(len(freed) - 1 - last)]
+        return np.asarray(freed)
+
+    def _over_release(self, blocks: Int64s) -> InvariantError:
+        """The error for the first block that `blocks` names more often than it has references."""
+        named = np.unique(blocks, return_counts=True)
+        times = dict(zip(named[0].tolist(), named[1].tolist(), strict=True))
+        for block in blocks.tolist():
+            held = max(0, self._state[block])
+            if held == 0:
+                return DoubleFree(f"block {block} is free already; it was released twice, or never allocated")
+            if times[block] > held:
+                kind = DoubleFree if held == 1 else RefCountUnderflow
+                return kind(f"block {block} is named {times[block]} times and has {held} reference(s)")
+        raise InvariantError(f"released more than is held, but of none of {blocks.tolist()}")
+
+    def _valid_entries(self, n: int) -> "tuple[array[int], int]":
+        """The first `n` valid entries of the queue, and the position behind the last of them."""
+        start = self._head
+        if n <= FEW:
+            ids = self._queue[start : start + n]
+            if all(self._state[block] == ~at for at, block in enumerate(ids, start)):
+                return ids, start + n
+        ids = array("q")
+        while len(ids) < n:
+            stop = min(start + max(2 * (n - len(ids)), 4 * FEW), self._tail)
+            window = self._queue_v[start:stop]
+            valid = np.flatnonzero(self._state_v[window] == self._marks[start:stop])[: n - len(ids)]
+            ids.frombytes(window[valid].tobytes())
+            start = stop if len(ids) < n else start + int(valid[-1]) + 1
+        return ids, start
+
+    def _compact(self) -> int:
+        """Move the valid entries to the front of the queue's memory; returns the new tail."""
+        window = self._queue_v[self._head : self._tail]
+        valid = window[self._state_v[window] == self._marks[self._head : self._tail]]
+        self._queue_v[: len(valid)] = valid
+        self._state_v[valid] = self._marks[: len(valid)]
+        self._head, self._tail = 0, len(valid)
+        return self._tail
+
+    def _check_queue(self) -> None:
+        """Check that every block is either held or queued exactly once."""
+        state = self._state_v
+        free = np.flatnonzero(state < 0)
+        place = ~state[free]
+        astray = (place < self._head) | (place >= self._tail)
+        astray |= self._queue_v[np.minimum(place, self._capacity - 1)] != free
+        require_equal("blocks neither held nor free", int(np.count_nonzero(state == 0)), 0)
+        require_equal("free blocks without their entry in the queue", int(np.count_nonzero(astray)), 0)
+        require_equal("free blocks, against num_free", len(free), self._num_free)
+
+
+def as_vector(ids: "array[int]") -> Int64s:
+    """The same memory as a numpy vector."""
+    return np.frombuffer(ids, np.int64)
+
+
+def require_equal(what: str, found: int, expected: int) -> None:
+    """Raise `InvariantError` with the numbers unless they agree."""
+    if found != expected:
+        raise InvariantError(f"{what}: found {found}, expected {expected}; the pool's arrays are damaged")

@@ -1,0 +1,127 @@
+"""Log lines that name what a cache does, folded from its events.
+
+They are written for people and for tools that read server logs, so their wording is fixed:
+
+    [Allocator] Free blocks: 123 / 3072                debug, when the number has changed
+    [Allocator] Fragmentation: 0.42                    debug, when the number has changed
+    [Allocator] Fragmentation > 0.4                    warning, when it rises above that
+    [KV] Refcount over 3                               debug, when a block gains its fourth reference or more
+    [KV] Copy-on-write: 64 copies this step            debug, for a decode step that copies
+
+Set PAGEDKV_LOG_LEVEL=debug (or info, warning, error) and every cache made from then on writes them, to the
+handlers of the application or, where there are none, to stderr. Without it nothing is attached to a cache.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from functools import singledispatchmethod
+from typing import Protocol, TextIO
+
+from pagedkv import events as ev
+from pagedkv.errors import ConfigError
+
+__all__ = ["ENV_VAR", "CacheLog", "attach_if_asked"]
+
+ENV_VAR = "PAGEDKV_LOG_LEVEL"
+FRAGMENTATION_ALARM = 0.4
+REF_COUNT_ALARM = 3
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_log = logging.getLogger("pagedkv")
+
+
+class Observable(Protocol):
+    """What logs read of a cache."""
+
+    @property
+    def events(self) -> ev.EventStream:
+        """The cache's event stream."""
+
+    def internal_fragmentation(self) -> float:
+        """Share of the slots in use that hold nothing."""
+
+
+class CacheLog:
+    """A sink that turns the events of one cache into log lines."""
+
+    def __init__(self, cache: Observable) -> None:
+        self._cache = cache
+        self._free: tuple[int, int] | None = None
+        self._told_free: tuple[int, int] | None = None
+        self._told_fragmentation = "0.00"
+        self._alarmed = False
+
+    def __call__(self, event: ev.Event) -> None:
+        """Fold one event."""
+        self._fold(event)
+
+    @singledispatchmethod
+    def _fold(self, event: ev.Event) -> None:
+        """Most kinds of event say nothing by themselves."""
+
+    @_fold.register(ev.BlocksAllocated)
+    @_fold.register(ev.BlocksFreed)
+    def _(self, event: ev.BlocksAllocated | ev.BlocksFreed) -> None:
+        self._free = (event.num_free, event.pool_size)
+
+    @_fold.register
+    def _(self, event: ev.BlocksShared) -> None:
+        self._free = (event.num_free, event.pool_size)
+        if event.max_ref_count > REF_COUNT_ALARM:
+            _log.debug("[KV] Refcount over %d", REF_COUNT_ALARM)
+
+    @_fold.register
+    def _(self, event: ev.StepBooked) -> None:
+        if event.num_copies:
+            _log.debug("[KV] Copy-on-write: %d copies this step", event.num_copies)
+        self._tell_pool()
+
+    @_fold.register(ev.SequenceAdmitted)
+    @_fold.register(ev.SequenceForked)
+    @_fold.register(ev.SequenceTruncated)
+    @_fold.register(ev.SequenceReleased)
+    def _(self, _event: ev.Event) -> None:
+        self._tell_pool()
+
+    def _tell_pool(self) -> None:
+        if self._free is not None and self._free != self._told_free:
+            self._told_free = self._free
+            _log.debug("[Allocator] Free blocks: %d / %d", *self._free)
+        ratio = self._cache.internal_fragmentation()
+        if (text := f"{ratio:.2f}") != self._told_fragmentation:
+            self._told_fragmentation = text
+            _log.debug("[Allocator] Fragmentation: %s", text)
+        if ratio > FRAGMENTATION_ALARM and not self._alarmed:
+            _log.warning("[Allocator] Fragmentation > %s", FRAGMENTATION_ALARM)
+        self._alarmed = ratio > FRAGMENTATION_ALARM
+
+
+def attach_if_asked(cache: Observable, environ: Mapping[str, str] = os.environ) -> None:
+    """Log what a cache does if PAGEDKV_LOG_LEVEL is set.
+
+    Raises:
+        ConfigError: it is set to something that is no level.
+    """
+    level = environ.get(ENV_VAR, "").lower()
+    if not level:
+        return
+    if level not in _LEVELS:
+        raise ConfigError(f"{ENV_VAR} is {environ[ENV_VAR]!r}; it must be one of {', '.join(_LEVELS)}")
+    if not _log.hasHandlers():
+        _log.addHandler(_StderrHandler())
+    _log.setLevel(level.upper())
+    if _log.isEnabledFor(logging.WARNING):
+        cache.events.attach(CacheLog(cache))
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at the time, bare lines."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _stream: TextIO) -> None:
+        """The base class sets the stream that it saw when it was made."""
