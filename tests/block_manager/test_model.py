@@ -3,7 +3,13 @@
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pagedkv import BlockManager, CacheConfig
 from pagedkv.errors import OutOfBlocks
@@ -153,4 +159,6 @@ class UncachedMachine(CacheMachine):
 @pytest.mark.parametrize("machine", [CacheMachine, EagerMachine, UncachedMachine], ids=lambda m: m.__name__)
 def test_random_programs(machine: type[CacheMachine]) -> None:
     """Whatever is done in whatever order, each sequence reads its own KV and no block is lost."""
-    run_state_machine_as_test(machine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+    )

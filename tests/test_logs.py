@@ -1,0 +1,84 @@
+"""Log lines, word for word."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pagedkv import BlockManager, CacheConfig
+from pagedkv.errors import ConfigError
+from pagedkv.logs import CacheLog, attach_if_asked
+
+
+def run(cache: BlockManager) -> None:
+    """A life with a copy, a fourth reference and much waste."""
+    cache.admit(1, range(9))
+    for child in (2, 3, 4):
+        cache.fork(1, child)
+    cache.append_batch([1, 2], [5, 6])
+    for seq_id in range(10, 14):
+        cache.admit(seq_id, [seq_id])
+
+
+def test_lines_are_exact(caplog: pytest.LogCaptureFixture) -> None:
+    """Tools read these lines, so their wording is fixed."""
+    cache = BlockManager(CacheConfig(num_blocks=32, block_size=8))
+    cache.events.attach(CacheLog(cache))
+    with caplog.at_level("DEBUG", logger="pagedkv"):
+        run(cache)
+    lines = [(r.levelname, r.message) for r in caplog.records]
+    assert lines[:3] == [
+        ("DEBUG", "[Allocator] Free blocks: 30 / 32"),
+        ("DEBUG", "[Allocator] Fragmentation: 0.44"),
+        ("WARNING", "[Allocator] Fragmentation > 0.4"),
+    ]
+    assert ("DEBUG", "[KV] Refcount over 3") in lines
+    assert ("DEBUG", "[KV] Copy-on-write: 2 copies this step") in lines
+    assert lines[-1] == ("DEBUG", "[Allocator] Fragmentation: 0.73")
+
+
+def test_the_alarm_sounds_once_for_each_rise(caplog: pytest.LogCaptureFixture) -> None:
+    """While fragmentation stays high nothing is repeated; after it fell, the next rise is told."""
+    cache = BlockManager(CacheConfig(num_blocks=32, block_size=8))
+    cache.events.attach(CacheLog(cache))
+    for seq_id in range(4):
+        cache.admit(seq_id, [seq_id])
+    for seq_id in range(4):
+        cache.release(seq_id)
+    cache.admit(9, [1])
+    alarms = [r for r in caplog.records if r.message == "[Allocator] Fragmentation > 0.4"]
+    assert len(alarms) == 2
+
+
+PROGRAM = """
+from pagedkv import BlockManager, CacheConfig
+cache = BlockManager(CacheConfig(num_blocks=8, block_size=4))
+cache.admit(1, [1, 2, 3])
+print(cache.events.emit is not None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "attached", "lines"),
+    [
+        ("", False, []),
+        ("debug", True, ["[Allocator] Free blocks: 7 / 8", "[Allocator] Fragmentation: 0.25"]),
+        ("WARNING", True, []),
+        ("error", False, []),
+    ],
+)
+def test_the_environment_switches_them_on(level: str, attached: bool, lines: list[str]) -> None:
+    """PAGEDKV_LOG_LEVEL attaches a sink and writes to stderr; without it a cache has no sink at all."""
+    environ = {"PAGEDKV_LOG_LEVEL": level, "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(attached)
+    assert done.stderr.splitlines() == lines
+
+
+def test_an_unknown_level_is_refused() -> None:
+    """The message names the variable and the choices."""
+    cache = BlockManager(CacheConfig(num_blocks=8))
+    with pytest.raises(ConfigError, match="PAGEDKV_LOG_LEVEL is 'loud'; it must be one of debug"):
+        attach_if_asked(cache, {"PAGEDKV_LOG_LEVEL": "loud"})
