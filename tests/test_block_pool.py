@@ -130,7 +130,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def over_release(self, data: st.DataObject) -> None:
         """Naming a free block, or one more often than it has references, changes nothing."""
-        blocks = list(self.counts)[:20] + [data.draw(st.sampled_from(self.queue))]
+        blocks = [*list(self.counts)[:20], data.draw(st.sampled_from(self.queue))]
         if data.draw(st.booleans()) and self.counts:
             block = next(iter(self.counts))
             blocks = list(self.counts)[:20] + [block] * self.counts[block]

@@ -385,8 +385,18 @@ def test_live_ids_are_taken() -> None:
 
 @pytest.mark.parametrize(
     "tokens",
-    [[2**31], [0, -(2**31) - 1], [1.5], ["a"], "text", 5, None]
-    + [np.array([2**31]), np.array([[1]]), np.array([0.5])],
+    [
+        [2**31],
+        [0, -(2**31) - 1],
+        [1.5],
+        ["a"],
+        "text",
+        5,
+        None,
+        np.array([2**31]),
+        np.array([[1]]),
+        np.array([0.5]),
+    ],
     ids=repr,
 )
 def test_token_ids_must_fit_int32(tokens: object) -> None:
@@ -439,8 +449,17 @@ def test_sequence_ids_are_ints(seq_id: object) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"num_blocks": 0}, {"num_blocks": -5}, {"block_size": 0}, {"block_size": -16}, {"block_size": 2.0}]
-    + [{"num_blocks": True}, {"num_blocks": 2**31}, {"fork_mode": "never"}, {"prefix_keys": "hash"}],
+    [
+        {"num_blocks": 0},
+        {"num_blocks": -5},
+        {"block_size": 0},
+        {"block_size": -16},
+        {"block_size": 2.0},
+        {"num_blocks": True},
+        {"num_blocks": 2**31},
+        {"fork_mode": "never"},
+        {"prefix_keys": "hash"},
+    ],
     ids=repr,
 )
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
