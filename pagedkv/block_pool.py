@@ -137,24 +137,11 @@ class BlockPool(FreeQueue):
             DoubleFree: a block is free already, or is named more than once and has one reference.
             RefCountUnderflow: a block is named more often than it has references.
         """
-        blocks = ids if type(ids) is array else as_block_ids(ids)
-        freed: array[int] | Int64s
-        if len(blocks) <= FEW and self._held_once(blocks):
-            freed = blocks
-            tail = self._tail
-            if tail + len(blocks) > self._capacity:
-                tail = self._compact()
-            queue, state = self._queue, self._state
-            for at, block in enumerate(blocks, tail):
-                queue[at] = block
-                state[block] = ~at
-        else:
-            freed, tail = self._drop(as_vector(blocks))
-            self._queue_v[tail : tail + len(freed)] = freed
-        n = len(freed)
-        self._tail = tail + n
+        blocks = ids if type(ids) is array and ids.typecode == "q" else as_block_ids(ids)
+        n = self._release_few(blocks) if len(blocks) <= FEW else self._release_many(as_vector(blocks))
+        num_cached = self._count_cached(self._queue[self._tail : self._tail + n]) if self._caches else 0
+        self._tail += n
         self._num_free += n
-        num_cached = self._count_cached(freed) if self._caches else 0
         self._num_evictable += num_cached
         if (emit := self.events.emit) is not None:
             emit(BlocksFreed(n, num_cached, self._num_free, self._num_blocks))
@@ -263,10 +250,10 @@ class BlockPool(FreeQueue):
                 self.on_evict(evicted)
         return num_cached
 
-    def _count_cached(self, ids: "array[int] | Int64s") -> int:
+    def _count_cached(self, ids: "array[int]") -> int:
         if len(ids) <= FEW:
             return sum(map(self._cached.__getitem__, ids))
-        return int(np.count_nonzero(self._cached_v[np.asarray(ids)]))
+        return int(np.count_nonzero(self._cached_v[as_vector(ids)]))
 
     def _require_distinct(self, blocks: Int64s, held: Int64s) -> None:
         stamps = self._marks[: len(blocks)]

@@ -43,13 +43,37 @@ class FreeQueue:
         self._tail = num_blocks
         self._num_free = num_blocks
 
-    def _held_once(self, ids: "array[int]") -> bool:
-        """Whether every id is in the pool, named once and has exactly one reference: the common release."""
-        state, size = self._state, self._num_blocks
-        for block in ids:
-            if not 0 <= block < size or state[block] != 1:
-                return False
-        return len(ids) < 2 or len(set(ids)) == len(ids)
+    def _release_few(self, blocks: "array[int]") -> int:
+        """Drop a reference from each block, and queue those without any left; returns how many."""
+        queue, state, size = self._queue, self._state, self._num_blocks
+        tail = at = self._tail if self._tail + len(blocks) <= self._capacity else self._compact()
+        for i, block in enumerate(blocks):
+            held = state[block] if 0 <= block < size else 0
+            if held == 1:
+                queue[at] = block
+                state[block] = ~at
+                at += 1
+            elif held > 1:
+                state[block] = held - 1
+            else:
+                for done in reversed(blocks[:i]):
+                    state[done] = 1 if state[done] < 0 else state[done] + 1
+                raise self._over_release(as_vector(blocks))
+        return at - tail
+
+    def _release_many(self, blocks: Int64s) -> int:
+        """The same as vector operations."""
+        held = self._held(blocks)
+        freed = blocks if self._ones.startswith(held.data) else self._drop_shared(blocks, held)
+        n = len(freed)
+        tail = self._tail if self._tail + n <= self._capacity else self._compact()
+        marks = self._marks[tail : tail + n]
+        self._state_v[freed] = marks
+        if not marks.tobytes().startswith(self._state_v[freed].data):  # a duplicate kept only its last mark
+            self._state_v[blocks] = 1
+            raise self._over_release(blocks)
+        self._queue_v[tail : tail + n] = freed
+        return n
 
     def _held(self, blocks: Int64s) -> Int64s:
         """The state of each block, all of them inside the pool."""
@@ -65,25 +89,8 @@ class FreeQueue:
         wrong = blocks[(blocks < 0) | (blocks >= self._num_blocks)][0]
         return UnknownBlock(f"block {wrong} is not in the pool; its blocks are 0 to {self._num_blocks - 1}")
 
-    def _drop(self, blocks: Int64s) -> tuple[Int64s, int]:
-        """Drop one reference from each block.
-
-        Returns:
-            Those without any left, in order, and the queue position from which on their state expects them.
-        """
-        held = self._held(blocks)
-        freed = blocks if self._ones.startswith(held.data) else self._drop_shared(blocks, held)
-        n = len(freed)
-        tail = self._tail if self._tail + n <= self._capacity else self._compact()
-        marks = self._marks[tail : tail + n]
-        self._state_v[freed] = marks
-        if not marks.tobytes().startswith(self._state_v[freed].data):  # a duplicate kept only its last mark
-            self._state_v[blocks] = 1
-            raise self._over_release(blocks)
-        return freed, tail
-
     def _drop_shared(self, blocks: Int64s, held: Int64s) -> Int64s:
-        """`_drop` where some blocks have several owners: only those without any left, at state 0."""
+        """Drop one reference from each block, some of which are shared; returns those at 0, in order."""
         np.subtract.at(self._state_v, blocks, 1)
         left = self._state_v[blocks]
         if np.count_nonzero(left >= 0) < len(left):
@@ -97,6 +104,8 @@ class FreeQueue:
 
     def _over_release(self, blocks: Int64s) -> InvariantError:
         """The error for the first block that `blocks` names more often than it has references."""
+        if len(blocks) and not (blocks.min() >= 0 and blocks.max() < self._num_blocks):
+            return self._unknown(blocks)
         named = np.unique(blocks, return_counts=True)
         times = dict(zip(named[0].tolist(), named[1].tolist(), strict=True))
         for block in blocks.tolist():

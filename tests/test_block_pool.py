@@ -240,7 +240,9 @@ def test_blocks_outside_the_pool(block: int, padding: int) -> None:
     assert pool.ref_counts().sum() == 32
 
 
-@pytest.mark.parametrize("ids", [5, ["a"], [1.0], None, [2**70], np.zeros((2, 2), int), np.array([0.5])])
+@pytest.mark.parametrize(
+    "ids", [5, ["a"], [1.0], None, [2**70], array("d", [1.0]), np.zeros((2, 2), int), np.array([0.5])]
+)
 def test_ids_that_are_none(ids: object) -> None:
     """What is no collection of ints is refused with a message that shows it."""
     pool = BlockPool(4)

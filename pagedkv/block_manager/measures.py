@@ -22,6 +22,7 @@ def fragmentation(pool: BlockPool, sequences: SequenceTable, block_size: int) ->
     runs, table_runs = pool.free_runs(), _table_runs(sequences, block_size)
     return Fragmentation(
         internal_ratio=num_wasted / num_slots if num_slots else 0.0,
+        num_wasted_slots=num_wasted,
         excess_ratio=max(0.0, num_wasted - expected) / num_slots if num_slots else 0.0,
         num_free_runs=len(runs),
         longest_free_run=int(runs.max(initial=0)),

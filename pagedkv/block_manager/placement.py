@@ -44,6 +44,7 @@ class Fragmentation:
     Attributes:
         internal_ratio: 1 - written slots of live sequences / slots of the blocks in use; a slot that several
             sequences share counts once.
+        num_wasted_slots: slots of the blocks in use that hold no token of a live sequence.
         excess_ratio: what is left of it after the (block_size - 1) / 2 slots per sequence that paging costs
             on average; never below 0.
         num_free_runs: maximal runs of free blocks with consecutive ids.
@@ -53,6 +54,7 @@ class Fragmentation:
     """
 
     internal_ratio: float
+    num_wasted_slots: int
     excess_ratio: float
     num_free_runs: int
     longest_free_run: int
