@@ -52,7 +52,7 @@ def test_cold_prompts(pagedkv_benchmark: Benchmark, pagedkv_cache: MakeCache, nu
 def test_conversations_under_pressure(
     pagedkv_benchmark: Benchmark, pagedkv_cache: MakeCache, rng: random.Random
 ) -> None:
-    """Users of one system prompt talk in turns, in a pool that cannot hold them all: order decides the hits."""
+    """Users of one system prompt talk in turns in a pool too small for all: order decides what hits."""
     system = list(range(300))
     histories = [system + [user] * 40 for user in range(24)]
     turns = []

@@ -14,8 +14,8 @@ GetTrace = Callable[..., Trace]
 
 
 def measure(benchmark: Benchmark, replay: Callable[[], ReplayResult]) -> None:
-    """Replay once for the counters and a few times for the clock."""
-    result = benchmark(replay, rounds=2, warmup=0)
+    """Replay once for the counters and once for the clock."""
+    result = benchmark(replay, rounds=1, warmup=0)
     benchmark.record(**{name: n for name, n in result.as_dict().items() if type(n) is int})
 
 

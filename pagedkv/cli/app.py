@@ -1,0 +1,71 @@
+"""`main`: find the command, run it, turn what goes wrong into a message and an exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Protocol
+
+from pagedkv.cli import generate, replay
+from pagedkv.cli.output import printable
+from pagedkv.errors import PagedKVError
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+_EXIT_ERROR = 2
+_EXIT_INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
+_EXIT_BROKEN_PIPE = 141  # likewise SIGPIPE
+
+
+class Command(Protocol):
+    """What a module has to have to be a command.
+
+    Its parser sets the default `run`, a function from the parsed arguments to the exit code. What is slow to
+    import is imported there.
+    """
+
+    def add_parser(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+        """Add the command's parser to the others."""
+
+
+COMMANDS: tuple[Command, ...] = (replay, generate)
+"""All commands, in the order in which the help lists them."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; by default that of this process.
+
+    Returns:
+        The exit code: 0 on success, 2 for wrong arguments or input, 130 after Ctrl-C, 141 if whoever read
+        the output has gone.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except PagedKVError as error:
+        sys.stderr.write(f"pagedkv: {printable(str(error))}\n")
+        return _EXIT_ERROR
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _drop_stdout()
+        return _EXIT_BROKEN_PIPE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pagedkv", description="Paged KV caches: what one would do under real traffic."
+    )
+    parser.add_argument("--version", action="version", version=f"pagedkv {version('pagedkv')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+def _drop_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,177 @@
+"""`pagedkv replay`: what would a cache do under the traffic of a trace."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pagedkv.cli.arguments import block_count, natural, positive
+from pagedkv.cli.output import print_json, print_table, progress_bar
+from pagedkv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pagedkv.replay import Progress, ReplayResult
+    from pagedkv.traces import Trace
+
+__all__ = ["add_parser", "run"]
+
+_DESCRIPTION = """\
+Run a request trace through the block manager and count what happens.
+
+Formats are recognised by their columns, gzip by its content: Mooncake and Qwen-Bailian jsonl, Azure and
+BurstGPT csv, coding-agent sessions, jsonl with token ids (input_tok_ids) or text (prompt)."""
+
+_MODES = """\
+modes:
+  sequential   one request after the other through the prefix cache: hits and evictions
+  fcfs         requests wait, first come first served, for blocks for all their tokens: queue and waiting time
+  --fork N     N samples of each prompt: blocks that sharing saves, and copies on write that it costs"""
+
+_LABELS = {
+    "requests": "requests",
+    "rejected": "rejected: larger than the pool",
+    "prompt_blocks": "prompt blocks",
+    "lookup_blocks": "looked up",
+    "hit_blocks": "reused",
+    "hit_ratio": "hit ratio: reused / prompt blocks",
+    "full_prefix_hits": "requests that reused all they could",
+    "evictions": "evictions",
+    "blocks_allocated": "blocks allocated",
+    "cached_end": "blocks cached at the end",
+    "blocks_without_sharing": "blocks without sharing",
+    "blocks_with_sharing": "blocks with sharing",
+    "saving": "saving",
+    "cow_copies": "blocks copied on write",
+    "max_queue": "longest queue",
+    "total_wait_ms": "waiting time, all requests (ms)",
+    "makespan_ms": "last departure (ms)",
+    "peak_requests": "most requests at once",
+    "peak_blocks": "most blocks at once",
+    "failed_requests": "failed in the trace, left out",
+}
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the parser of `pagedkv replay`."""
+    parser = commands.add_parser(
+        "replay",
+        help="what a cache would do under the traffic of a trace",
+        description=_DESCRIPTION,
+        epilog=_MODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("trace", metavar="TRACE", help="the file")
+    parser.add_argument(
+        "--mode", choices=["sequential", "fcfs"], default="sequential", help="default: %(default)s"
+    )
+    parser.add_argument("--fork", type=positive, metavar="N", help="N samples of each prompt")
+    parser.add_argument(
+        "--num-blocks",
+        type=block_count,
+        metavar="N|inf",
+        help="size of the pool; inf, the default, is as many as are ever needed",
+    )
+    parser.add_argument(
+        "--block-size",
+        type=positive,
+        metavar="B",
+        help="tokens in a block; by default what the trace's ids stand for, or 16. In sequential mode it has "
+        "to be the size that the ids stand for",
+    )
+    parser.add_argument(
+        "--prefix-model",
+        metavar="none|shared:N",
+        help="for traces without block ids, which sequential mode needs: prompts share nothing, or all begin "
+        "with the same N tokens",
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="NAME", help="for traces of text: a name or path for transformers"
+    )
+    parser.add_argument(
+        "--output-tokens",
+        type=natural,
+        metavar="N",
+        default=256,
+        help="tokens generated where a row of token ids or text does not say (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay, and print the result.
+
+    Raises:
+        ConfigError: options contradict each other.
+    """
+    if arguments.fork is not None and arguments.mode != "sequential":
+        raise ConfigError(
+            f"--fork runs one request after the other; it does not go with --mode {arguments.mode}"
+        )
+    trace = _read(arguments)
+    with progress_bar("replaying") as progress:
+        result = _replay(arguments, trace, progress)
+    about = _about(arguments, trace)
+    if arguments.json:
+        print_json(result.as_dict() | about)
+    else:
+        shown = result.as_dict() | {k: v for k, v in about.items() if k in _LABELS}
+        print_table(_title(about), [(_LABELS[name], _shown(value)) for name, value in shown.items()])
+    return 0
+
+
+def _read(arguments: argparse.Namespace) -> "Trace":
+    """The trace; its ids are left alone where blocks of another size make them meaningless."""
+    from pagedkv.traces import read_trace
+
+    return read_trace(
+        arguments.trace,
+        block_size=arguments.block_size,
+        block_ids=_needs_ids(arguments) or arguments.block_size is None,
+        prefix_model=arguments.prefix_model if _needs_ids(arguments) else None,
+        tokenizer=arguments.tokenizer,
+        num_output_tokens=arguments.output_tokens,
+    )
+
+
+def _needs_ids(arguments: argparse.Namespace) -> bool:
+    return arguments.mode == "sequential" and arguments.fork is None
+
+
+def _replay(arguments: argparse.Namespace, trace: "Trace", progress: "Progress | None") -> "ReplayResult":
+    from pagedkv.replay import replay_fcfs, replay_fork, replay_sequential
+
+    size, num_blocks = arguments.block_size, arguments.num_blocks
+    if arguments.fork is not None:
+        return replay_fork(trace, arguments.fork, num_blocks, block_size=size, progress=progress)
+    if arguments.mode == "fcfs":
+        return replay_fcfs(trace, num_blocks, block_size=size, progress=progress)
+    return replay_sequential(trace, num_blocks, progress=progress)
+
+
+def _about(arguments: argparse.Namespace, trace: "Trace") -> dict[str, object]:
+    """What was replayed, and how."""
+    from pagedkv.replay import block_size_for
+
+    about: dict[str, object] = {
+        "mode": arguments.mode if arguments.fork is None else "fork",
+        "trace": trace.name,
+        "format": trace.format,
+        "block_size": block_size_for(trace, arguments.block_size),
+        "num_blocks": arguments.num_blocks or "inf",
+    }
+    if arguments.fork is not None:
+        about["num_samples"] = arguments.fork
+    if trace.num_failed:
+        about["failed_requests"] = trace.num_failed
+    return about
+
+
+def _title(about: dict[str, object]) -> str:
+    samples = f" x{about['num_samples']}" if "num_samples" in about else ""
+    return (
+        f"{about['trace']} ({about['format']}), {about['mode']}{samples}: "
+        f"{about['num_blocks']} blocks of {about['block_size']} tokens"
+    )
+
+
+def _shown(value: object) -> str:
+    return f"{value:.2%}" if isinstance(value, float) else f"{value:,}"
