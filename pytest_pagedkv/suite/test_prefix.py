@@ -60,4 +60,4 @@ def test_conversations_under_pressure(
         history = histories[int(rng.triangular(0, 24, 0))]
         history += [rng.randrange(50) for _ in range(rng.randrange(5, 60))]
         turns.append(list(history))
-    pagedkv_benchmark(lambda cache: run(cache, turns), setup=lambda: pagedkv_cache(num_blocks=400))
+    pagedkv_benchmark(lambda cache: run(cache, turns), setup=lambda: pagedkv_cache(num_blocks=160))
