@@ -23,6 +23,7 @@ from pagedkv.errors import DoubleFree, InvalidRequest, InvariantError, RefCountU
 
 __all__ = ["FEW", "FreeQueue", "as_vector", "require_equal"]
 
+_MAX_BLOCKS = 2**31 - 1  # block tables are int32
 FEW = 16  # up to here a Python loop beats the fixed cost of numpy calls
 
 
@@ -30,8 +31,12 @@ class FreeQueue:
     """Which blocks are free, in order, and how many references the others have."""
 
     def __init__(self, num_blocks: int) -> None:
-        if isinstance(num_blocks, bool) or not isinstance(num_blocks, int) or num_blocks < 1:
+        if isinstance(num_blocks, bool) or not isinstance(num_blocks, int):
             raise InvalidRequest(f"num_blocks is {num_blocks!r}; a pool needs an int of at least 1")
+        if not 1 <= num_blocks <= _MAX_BLOCKS:
+            raise InvalidRequest(
+                f"num_blocks is {num_blocks}; a pool needs at least 1 and at most {_MAX_BLOCKS}"
+            )
         capacity = 2 * num_blocks + FEW
         self._num_blocks = num_blocks
         self._capacity = capacity

@@ -111,8 +111,12 @@ class BlockManager(CacheView):
         if index is None:
             raise ConfigError('admit_keys needs CacheConfig(prefix_caching=True, prefix_keys="ids")')
         total = num_prompt_tokens if num_tokens is None else num_tokens
-        if not 0 <= num_prompt_tokens <= total:
-            raise InvalidRequest(f"a prompt of {num_prompt_tokens} tokens does not fit a total of {total}")
+        if not (
+            isinstance(num_prompt_tokens, int) and isinstance(total, int) and 0 <= num_prompt_tokens <= total
+        ):
+            raise InvalidRequest(
+                f"a prompt of {num_prompt_tokens!r} tokens does not fit a total of {total!r}"
+            )
         self._sequences.require_new(seq_id)
         num_lookup = min(len(block_ids), max(0, num_prompt_tokens - 1) // self._block_size)
         reused = index.match(block_ids[:num_lookup])
@@ -249,7 +253,7 @@ class BlockManager(CacheView):
         sequences = self._sequences
         row = sequences.row(seq_id)
         length = int(sequences.num_tokens[row])
-        if not isinstance(num_tokens, (int, np.integer)) or not 0 <= num_tokens <= length:
+        if not _is_int(num_tokens) or not 0 <= num_tokens <= length:
             raise InvalidRequest(
                 f"sequence {seq_id} has {length} tokens; it cannot be cut back to {num_tokens!r}"
             )
@@ -347,3 +351,7 @@ class BlockManager(CacheView):
             emit(
                 StepBooked(batch_size, num_allocated - num_copies, num_copies, pool.num_free, pool.num_blocks)
             )
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, (int, np.integer))

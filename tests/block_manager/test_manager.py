@@ -168,8 +168,8 @@ def test_a_cache_takes_tokens_or_ids_not_both() -> None:
             cache.admit_keys(1, [1], num_prompt_tokens=1)
 
 
-@pytest.mark.parametrize(("prompt", "total"), [(-1, None), (5, 4), (-2, 3)])
-def test_lengths_of_ready_ids_must_fit(prompt: int, total: int | None) -> None:
+@pytest.mark.parametrize(("prompt", "total"), [(-1, None), (5, 4), (-2, 3), (2.5, 3), ("2", None)])
+def test_lengths_of_ready_ids_must_fit(prompt: object, total: int | None) -> None:
     """A negative prompt, or a total below it, is refused."""
     with pytest.raises(InvalidRequest, match="does not fit"):
         make(prefix_keys="ids").admit_keys(1, [], num_prompt_tokens=prompt, num_tokens=total)
@@ -202,6 +202,12 @@ def test_a_batch_copies_like_its_members_one_by_one() -> None:
     assert len(placement.copies) == 7
     assert len(set(placement.slot_mapping.tolist())) == 8
     assert not cache.append_batch(range(8), range(8)).copies
+
+
+def test_a_step_of_nobody_is_a_step() -> None:
+    """An empty batch is allowed and does nothing."""
+    placement = make().append_batch([], [])
+    assert (len(placement.slot_mapping), len(placement.rows), len(placement.copies)) == (0, 0, 0)
 
 
 def test_full_blocks_are_shared_without_copies() -> None:
