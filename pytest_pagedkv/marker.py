@@ -1,0 +1,70 @@
+"""`@pytest.mark.pagedkv_perf(metric="cpu", threshold=0.07, group="allocator")`."""
+
+from collections import ChainMap
+from dataclasses import dataclass, fields
+
+import pytest
+
+__all__ = ["MARKER_LINE", "PerfMark", "perf_mark"]
+
+_NAME = "pagedkv_perf"
+_THRESHOLDS = {"cpu": 0.07, "wall": 0.10}
+
+MARKER_LINE = (
+    f'{_NAME}(metric="cpu", threshold=0.07, group=None): a performance test, run with --pagedkv-perf. '
+    'metric: "cpu" (time of the thread) or "wall"; threshold: relative slowdown that counts, by default '
+    "0.07 for cpu and 0.10 for wall; group: heading in reports."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerfMark:
+    """The arguments of the marker.
+
+    Attributes:
+        metric: "cpu" for CPU time of the calling thread, "wall" for what waits.
+        threshold: relative slowdown that counts as a regression; None is the metric's own.
+        group: benchmarks to show together.
+    """
+
+    metric: str = "cpu"
+    threshold: float | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in [*_THRESHOLDS]:
+            raise ValueError(
+                f"metric is {self.metric!r}; it must be one of {', '.join(map(repr, _THRESHOLDS))}"
+            )
+        if not isinstance(self.threshold, float | None) or not 0 < self.tolerance < 1:
+            raise ValueError(
+                f"threshold is {self.threshold!r}; it must be a float between 0 and 1, such as 0.07"
+            )
+        if not isinstance(self.group, str | None) or self.group == "":
+            raise ValueError(f"group is {self.group!r}; it must be a string that is not empty")
+
+    @property
+    def tolerance(self) -> float:
+        """The threshold that counts."""
+        return _THRESHOLDS[self.metric] if self.threshold is None else self.threshold
+
+
+def perf_mark(item: pytest.Item) -> PerfMark | None:
+    """The marker of a test, or None. Markers of module, class and function add up, the closest wins.
+
+    Raises:
+        pytest.UsageError: an argument is unknown or has the wrong type; names the test.
+    """
+    marks = list(item.iter_markers(_NAME))
+    if not marks:
+        return None
+    known = [field.name for field in fields(PerfMark)]
+    arguments = ChainMap(*(dict(mark.kwargs) for mark in marks))
+    unknown = sorted(arguments.keys() - set(known))
+    if unknown or any(mark.args for mark in marks):
+        what = f"unknown argument {unknown[0]!r}" if unknown else "positional arguments"
+        raise pytest.UsageError(f"{item.nodeid}: {_NAME} has {what}; it takes {', '.join(known)}, by name")
+    try:
+        return PerfMark(**arguments)
+    except ValueError as error:
+        raise pytest.UsageError(f"{item.nodeid}: {_NAME}: {error}") from error

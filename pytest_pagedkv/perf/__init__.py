@@ -1,0 +1,1 @@
+"""Running performance tests: selection, counting twice, timing, the gate. Imported on demand."""

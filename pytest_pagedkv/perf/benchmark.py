@@ -1,0 +1,75 @@
+"""What the fixture `pagedkv_benchmark` gives."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pytest_pagedkv.perf.meter import Call
+from pytest_pagedkv.perf.recorder import Recorder
+
+__all__ = ["Benchmark", "Meter"]
+
+T = TypeVar("T")
+
+Meter = Callable[[Call, int | None, int], None]
+"""Times a call: call, rounds, warm-up calls."""
+
+
+class Benchmark:
+    """Counts one call of a function exactly, then times it.
+
+    Args:
+        recorder: where the counters go.
+        meter: times the function; None where only counters are wanted.
+    """
+
+    def __init__(self, recorder: Recorder, meter: Meter | None) -> None:
+        self._recorder = recorder
+        self._meter = meter
+        self._is_used = False
+
+    def __call__(
+        self,
+        fn: Callable[..., T],
+        *,
+        setup: Callable[[], object] | None = None,
+        rounds: int | None = None,
+        warmup: int = 1,
+    ) -> T:
+        """Count and time `fn`.
+
+        Args:
+            fn: what is measured. Its result in the counted call is returned.
+            setup: runs before every call, outside counts and times, and makes its arguments: a tuple is
+                spread, None means no argument, anything else is the only one.
+            rounds: batches to time; by default up to 20.
+            warmup: untimed calls before the first batch.
+
+        Raises:
+            RuntimeError: called a second time in one test.
+        """
+        if self._is_used:
+            raise RuntimeError("pagedkv_benchmark was called already; write one test per benchmark")
+        self._is_used = True
+        prepare = None if setup is None else lambda: _as_arguments(setup())
+        arguments = prepare() if prepare else ()
+        with self._recorder.counting():
+            result = fn(*arguments)
+        if self._meter is not None:
+            with self._recorder.timing():
+                self._meter(Call(fn=fn, prepare=prepare), rounds, warmup)
+        return result
+
+    def record(self, **counters: int) -> None:
+        """Add counters of the test's own: integers that do not depend on the machine.
+
+        Raises:
+            TypeError: a value is not an integer.
+            ValueError: a name is taken.
+        """
+        self._recorder.record(counters)
+
+
+def _as_arguments(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (value,)

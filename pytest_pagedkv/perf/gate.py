@@ -1,0 +1,102 @@
+"""The gate itself, where the tests run: a benchmark whose counters are not right is a failed test."""
+
+import shlex
+from collections.abc import Generator, Mapping
+
+import pytest
+
+from pagedkv.tracing import nvtx_range
+from pytest_pagedkv.baselines import Judgement, Verdict, judge
+from pytest_pagedkv.perf.recorder import counters_of
+from pytest_pagedkv.perf.result import BENCHMARK, Measured, TestedBenchmark
+from pytest_pagedkv.perf.run import PerfRun
+
+__all__ = ["Gate"]
+
+_ADVICE = {
+    Verdict.BETTER: "Better than {file}. Keep it, so that it cannot be lost unseen:",
+    Verdict.WORSE: "Worse than {file}, and the gate is exact. If it pays for something better, accept it:",
+    Verdict.CHANGED: "Not what {file} says, and the gate is exact. If it is right, accept it:",
+    Verdict.MISSING: "Store one in {file}: pytest --pagedkv-perf --pagedkv-update",
+}
+
+
+class Gate:
+    """Hooks around each benchmark."""
+
+    def __init__(self, run: PerfRun) -> None:
+        self._run = run
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Judge the counters of a test that passed; the innermost wrapper, so that others see it fail."""
+        old = item.stash[BENCHMARK]
+        benchmark = item.stash[BENCHMARK] = TestedBenchmark(old.key, old.mark)
+        with nvtx_range(benchmark.key):
+            yield
+        counters = counters_of(item)
+        benchmark.judgement = self._judge(benchmark.key, counters)
+        if benchmark.judgement is None:
+            return
+        item.user_properties += [(f"pagedkv.{name}", value) for name, value in counters.items()]
+        item.user_properties.append(("pagedkv.verdict", benchmark.judgement.verdict.value))
+        benchmark.failed_gate = self._fails(benchmark.key, benchmark.judgement.verdict)
+        if benchmark.failed_gate:
+            pytest.fail(self._message(benchmark.key, benchmark.judgement), pytrace=False)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put what was measured on the report, which pytest-xdist carries to the controller."""
+        report = yield
+        benchmark = item.stash[BENCHMARK]
+        measured = Measured(key=benchmark.key, mark=benchmark.mark)
+        if report.when == "call":
+            measured = Measured(
+                key=benchmark.key,
+                mark=benchmark.mark,
+                counters=counters_of(item),
+                judgement=benchmark.judgement,
+                timing=benchmark.timing,
+                failed_gate=benchmark.failed_gate,
+            )
+        report.pagedkv_measured = measured.as_plain()  # type: ignore[attr-defined] # reports take any attribute
+        return report
+
+    def _judge(self, key: str, counters: Mapping[str, int]) -> Judgement | None:
+        """The verdict; None for a benchmark that counts nothing and has no baseline."""
+        second, baseline = self._run.second_pass, self._run.baselines.get(key)
+        if second is None:
+            raise RuntimeError(f"{key} was counted once only: the second pass did not run")
+        if not counters and baseline is None and not second.counters.get(key):
+            return None
+        if disagreement := second.disagreement(key, counters):
+            return Judgement(Verdict.NONDETERMINISTIC, disagreement)
+        options = self._run.options
+        if not options.is_comparable:
+            return Judgement(
+                Verdict.INCOMPARABLE,
+                (f"baselines belong to seed {options.project_seed}, this run has {options.seed}",),
+            )
+        if baseline is None and options.require_baseline and not options.stores(key):
+            return Judgement(Verdict.MISSING, ("there is no baseline",))
+        return judge(counters, baseline)
+
+    def _fails(self, key: str, verdict: Verdict) -> bool:
+        options = self._run.options
+        if verdict is Verdict.INCOMPARABLE:
+            return options.require_baseline
+        if verdict.is_difference:
+            return not options.stores(key)
+        return verdict in (Verdict.NONDETERMINISTIC, Verdict.MISSING)
+
+    def _message(self, key: str, judgement: Judgement) -> str:
+        lines = [", ".join(judgement.details)]
+        if judgement.verdict in _ADVICE:
+            lines.append(_ADVICE[judgement.verdict].format(file=self._run.baselines.shown_file(key)))
+        if judgement.verdict.is_difference:
+            lines.append(
+                f"  pytest --pagedkv-perf --pagedkv-accept={shlex.quote(key)} --pagedkv-reason='...'"
+            )
+        return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""Names of benchmarks in baseline files: node ids that are the same wherever things are installed."""
+
+import os
+from itertools import dropwhile
+from pathlib import Path
+
+import pytest
+
+__all__ = ["SUITE", "benchmark_key", "file_key", "file_of"]
+
+SUITE = Path(__file__).parents[1] / "suite"
+"""The shipped performance tests."""
+
+_SUITE_KEY = "pytest_pagedkv/suite"
+
+
+def benchmark_key(item: pytest.Item, root: Path) -> str:
+    """The key of a test: its file as `file_key` names it, then the names of class and function."""
+    names = [
+        node.name for node in dropwhile(lambda node: not isinstance(node, pytest.File), item.listchain())
+    ]
+    return "::".join([file_key(item.path, root), *names[1:]])
+
+
+def file_key(path: Path, root: Path) -> str:
+    """A test file: relative to the root, or under "pytest_pagedkv/suite" if it is a shipped one."""
+    if path.is_relative_to(SUITE):
+        return f"{_SUITE_KEY}/{path.relative_to(SUITE).as_posix()}"
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def file_of(key: str, root: Path) -> Path:
+    """Where the file that a key names would be."""
+    file = key.partition("::")[0]
+    if file.startswith(_SUITE_KEY + "/"):
+        return SUITE / file.removeprefix(_SUITE_KEY + "/")
+    return root / file

@@ -1,0 +1,113 @@
+"""What becomes of one benchmark, and how it travels on pytest's reports."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pytest
+
+from pytest_pagedkv.baselines import Judgement, Verdict
+from pytest_pagedkv.marker import PerfMark
+from pytest_pagedkv.perf.meter import Timing
+
+__all__ = ["BENCHMARK", "Measured", "Result", "TestedBenchmark"]
+
+
+@dataclass(slots=True)
+class TestedBenchmark:
+    """A performance test of this session.
+
+    Attributes:
+        key: its name in the baselines.
+        mark: its marker.
+        timing: how long it took, once it is known.
+        judgement: the verdict on its counters, once there is one.
+        failed_gate: the verdict made it fail.
+    """
+
+    __test__ = False
+
+    key: str
+    mark: PerfMark
+    timing: Timing | None = None
+    judgement: Judgement | None = None
+    failed_gate: bool = False
+
+
+BENCHMARK = pytest.StashKey[TestedBenchmark]()
+"""On the items that are performance tests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one phase of a test tells the controller, in plain types that pytest-xdist can carry."""
+
+    key: str
+    mark: PerfMark
+    counters: Mapping[str, int] | None = None
+    judgement: Judgement | None = None
+    timing: Timing | None = None
+    failed_gate: bool = False
+
+    def as_plain(self) -> dict[str, Any]:
+        """As built-in types."""
+        plain = asdict(self)
+        if self.judgement is not None:
+            plain["judgement"] = [str(self.judgement.verdict), list(self.judgement.details)]
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Measured":
+        """Back from built-in types."""
+        judgement, timing = plain["judgement"], plain["timing"]
+        return cls(
+            key=plain["key"],
+            mark=PerfMark(**plain["mark"]),
+            counters=plain["counters"],
+            judgement=judgement and Judgement(Verdict(judgement[0]), tuple(judgement[1])),
+            timing=timing and Timing(**timing),
+            failed_gate=plain["failed_gate"],
+        )
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one benchmark, over all its phases.
+
+    Attributes:
+        nodeid: pytest's name for the test.
+        measured: what the call phase told.
+        outcomes: outcome of each phase, by phase.
+    """
+
+    nodeid: str
+    measured: Measured
+    outcomes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict, if there were counters to judge."""
+        return None if self.measured.judgement is None else self.measured.judgement.verdict
+
+    @property
+    def passed(self) -> bool:
+        """Every phase passed."""
+        return self._outcomes() == {"passed"}
+
+    @property
+    def failed_gate(self) -> bool:
+        """The test did its work, and its counters made it fail."""
+        return self.measured.failed_gate and self.outcomes.get("call") == "failed"
+
+    @property
+    def passed_but_for_gate(self) -> bool:
+        """Nothing but the gate failed."""
+        return self.passed or (self.failed_gate and self._outcomes(but="call") == {"passed"})
+
+    @property
+    def did_run(self) -> bool:
+        """The test came to an end of its own, good or bad."""
+        return "failed" in self._outcomes() or self.outcomes.get("call") == "passed"
+
+    def _outcomes(self, but: str = "") -> set[str]:
+        return {outcome for phase, outcome in self.outcomes.items() if phase != but}

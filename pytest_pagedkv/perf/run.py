@@ -1,0 +1,48 @@
+"""What is known of one performance run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_pagedkv.baselines import Baselines, Collected, Verdict
+from pytest_pagedkv.options import Options
+from pytest_pagedkv.perf.result import Result
+from pytest_pagedkv.perf.second_pass import SecondPass
+
+__all__ = ["PerfRun"]
+
+
+@dataclass(slots=True, kw_only=True)
+class PerfRun:
+    """A performance run, as the process sees it that judges or decides.
+
+    Attributes:
+        options: what the user asked for.
+        root: pytest's root directory.
+        baselines: what is stored.
+        second_pass: the counters under the other hash seed; None until they are there.
+        collected: what was collected, before anything was deselected.
+        results: what became of each benchmark, by key.
+        stale: stored keys whose test is gone.
+        notes: what the report should say besides.
+        errors: what kept the run from doing what was asked.
+    """
+
+    options: Options
+    root: Path
+    baselines: Baselines
+    second_pass: SecondPass | None = None
+    collected: Collected = field(default_factory=Collected)
+    results: dict[str, Result] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def unstored(self) -> dict[str, Result]:
+        """The benchmarks, by key, that have no baseline, could have one, and get none from this run."""
+        return {
+            key: result
+            for key, result in self.results.items()
+            if result.verdict in (Verdict.NEW, Verdict.MISSING)
+            and result.passed_but_for_gate
+            and not self.options.stores(key)
+        }

@@ -1,0 +1,57 @@
+"""Which hooks a process of a performance run has."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pagedkv.errors import BaselineError
+from pytest_pagedkv.baselines import Baselines, Collected
+from pytest_pagedkv.perf.controller import Controller
+from pytest_pagedkv.perf.counting import Counting, wanted_keys
+from pytest_pagedkv.perf.gate import Gate
+from pytest_pagedkv.perf.run import PerfRun
+from pytest_pagedkv.perf.selection import Selection
+from pytest_pagedkv.perf.suite import add_suite
+from pytest_pagedkv.perf.worker import Worker
+from pytest_pagedkv.state import COUNTING_FOLDER, Role, State
+
+__all__ = ["start"]
+
+
+def start(config: pytest.Config, state: State) -> None:
+    """Register the hooks that this process needs.
+
+    Raises:
+        pytest.UsageError: a baseline file cannot be used.
+    """
+    if state.options.suite:
+        add_suite(config)
+    register = config.pluginmanager.register
+    options, root = state.options, state.root
+    if state.role is Role.COUNTING:
+        folder = config.stash[COUNTING_FOLDER]
+        register(Selection(options, root, Collected(), wanted_keys(folder)), "pagedkv-selection")
+        register(Counting(folder), "pagedkv-counting")
+        return
+    run = PerfRun(options=options, root=root, baselines=_baselines(config, options.baselines))
+    register(Selection(options, root, run.collected), "pagedkv-selection")
+    register(Gate(run), "pagedkv-gate")
+    if state.role is Role.WORKER:
+        register(Worker(config, run), "pagedkv-worker")
+    else:
+        register(Controller(config, run), "pagedkv-controller")
+
+
+def _baselines(config: pytest.Config, folder: Path) -> Baselines:
+    try:
+        return Baselines(folder, _shown(folder, config))
+    except BaselineError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _shown(path: Path, config: pytest.Config) -> str:
+    """A path as one would type it."""
+    if path.is_relative_to(config.rootpath):
+        return Path(os.path.relpath(path, config.invocation_params.dir)).as_posix()
+    return path.as_posix()

@@ -1,0 +1,60 @@
+"""The module that the entry point names: options, marker, and nothing else unless --pagedkv-perf is given."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_pagedkv.marker import MARKER_LINE, perf_mark
+from pytest_pagedkv.options import Options, add_options
+from pytest_pagedkv.state import COUNTING_FOLDER, STATE, Role, State
+
+pytest_plugins = ("pytest_pagedkv.fixtures",)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare options and ini values."""
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """In a process that counts for another one, switch off everything that leaves traces.
+
+    The variable is taken away, so that a pytest which a test starts is an ordinary one.
+    """
+    folder = os.environ.pop("PAGEDKV_COUNTING_FOLDER", None)
+    if folder is not None:
+        from pytest_pagedkv.perf.counting import silence
+
+        config.stash[COUNTING_FOLDER] = Path(folder)
+        silence(config.option)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, check the options, and start the gate if it is asked for."""
+    config.addinivalue_line("markers", MARKER_LINE)
+    state = State(options=Options.from_config(config), root=config.rootpath, role=_role(config))
+    config.stash[STATE] = state
+    if state.options.perf:
+        from pytest_pagedkv.perf.start import start
+
+        start(config, state)
+
+
+def _role(config: pytest.Config) -> Role:
+    if COUNTING_FOLDER in config.stash:
+        return Role.COUNTING
+    return Role.WORKER if hasattr(config, "workerinput") else Role.CONTROLLER
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without --pagedkv-perf, check the markers all the same, and skip the performance tests."""
+    if config.stash[STATE].options.perf:
+        return
+    skip = pytest.mark.skip(reason="a performance test: runs with --pagedkv-perf")
+    for item in items:
+        if perf_mark(item) is not None:
+            item.add_marker(skip)

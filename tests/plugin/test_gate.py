@@ -1,0 +1,165 @@
+"""Verdicts and exit codes of whole runs."""
+
+import pytest
+
+from tests.plugin.conftest import GATED, Project
+
+BEFORE = {
+    "same": {"n": 1},
+    "worse": {"cow_copies": 0, "hits": 3},
+    "better": {"evictions": 5},
+    "changed": {"rows": 5, "gone": 1},
+}
+AFTER = {
+    "same": {"n": 1},
+    "worse": {"cow_copies": 128, "hits": 3},
+    "better": {"evictions": 4},
+    "changed": {"rows": 6, "come": 1},
+    "new": {"n": 1},
+}
+LUCK = """
+import pytest
+
+@pytest.mark.pagedkv_perf
+def test_luck(pagedkv_benchmark):
+    words = {"alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"}
+    pagedkv_benchmark.record(order=sum(i * ord(word[0]) for i, word in enumerate(words)), steady=1)
+"""
+
+
+@pytest.fixture
+def stored(project: Project) -> Project:
+    """A project whose baselines are stored, and whose counters then moved."""
+    project.stored(**BEFORE)
+    project.gated(**AFTER)
+    return project
+
+
+def test_a_regression_is_a_failed_test(stored: Project) -> None:
+    """Every inequality fails in the call phase with its numbers and the command that accepts it; exit 10."""
+    result = stored.perf("--junitxml=junit.xml")
+
+    assert result.ret == 10
+    result.assert_outcomes(failed=3, passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "cow_copies 0 -> 128 (worse)",
+            "Worse than perf_baselines/counters/test_gated.json, and the gate is exact. *",
+            "  pytest --pagedkv-perf --pagedkv-accept='test_gated.py::*[[]worse[]]' --pagedkv-reason='...'",
+            "evictions 5 -> 4 (better)",
+            "Better than perf_baselines/counters/test_gated.json. Keep it, *",
+            "come absent -> 1 (changed), gone 1 -> absent (changed), rows 5 -> 6 (changed)",
+            "*= pagedkv perf =*",
+            "5 benchmarks, baselines perf_baselines, counted under PYTHONHASHSEED 1 and 0",
+            " FAIL  test_gated.py::test_gated[[]better[]]   evictions 5 -> 4 (better)",
+            " FAIL  test_gated.py::test_gated[[]changed[]]   come absent -> 1 *",
+            " FAIL  test_gated.py::test_gated[[]worse[]]   cow_copies 0 -> 128 (worse)",
+            " new   test_gated.py::test_gated[[]new[]]   1 counters",
+            "*accept the new ones with: mkdir -p perf_baselines && cp -r .pagedkv-perf/candidates/counters *",
+            " 1 unchanged, 1 improved, 1 worse, 1 changed, 1 new",
+            "FAILED test_gated.py::test_gated[[]worse[]] - Failed: cow_copies 0 -> 128 (worse)",
+        ]
+    )
+    assert "Traceback" not in result.stdout.str()
+    junit = stored.read("junit.xml")
+    assert '<property name="pagedkv.cow_copies" value="128"' in junit
+    assert '<property name="pagedkv.verdict" value="worse"' in junit
+    assert 'failures="3"' in junit
+
+
+def test_the_candidate_command_accepts_the_new_ones_only(stored: Project) -> None:
+    """What the printed command copies has the new benchmark and the old lines, regressions not taken in."""
+    result = stored.perf()
+    command = next(line for line in result.outlines if "accept the new ones with: " in line)
+    old = stored.benchmarks("perf_baselines/counters/test_gated.json")
+
+    stored.pytester.run("sh", "-c", command.partition("with: ")[2])
+
+    new = stored.benchmarks("perf_baselines/counters/test_gated.json")
+    assert new == old | {"test_gated.py::test_gated[new]": {"counters": {"n": 1}}}
+    assert stored.perf("-k", "new or same").ret == 0
+
+
+def test_a_run_file_has_everything(stored: Project) -> None:
+    """Counters, baseline, verdict, outcome, marker and samples of every benchmark are in run.json."""
+    stored.perf()
+
+    found = stored.benchmarks(".pagedkv-perf/run.json")
+    worse = found["test_gated.py::test_gated[worse]"]
+    assert len(found) == len(AFTER)
+    assert (worse["verdict"], worse["counters"], worse["baseline"]) == (
+        "worse",
+        AFTER["worse"],
+        BEFORE["worse"],
+    )
+    assert (worse["metric"], worse["threshold"], worse["outcomes"]["call"]) == ("cpu", 0.07, "failed")
+    assert len(worse["timing"]["samples_ns"]) == 1
+    assert stored.read(".pagedkv-perf/.gitignore") == "*\n"
+
+
+def test_a_required_baseline_that_is_missing_is_a_failure(stored: Project) -> None:
+    """Missing is exit 11, alone and beside regressions; the seed of another workload is incomparable."""
+    alone = stored.perf("--pagedkv-require-baseline", "-k", "new or same")
+    both = stored.perf("-o", "pagedkv_require_baseline=true")
+    seed = stored.perf("--pagedkv-seed=5", "-k", "same or worse")
+    required = stored.perf("--pagedkv-seed=5", "-k", "same", "--pagedkv-require-baseline")
+
+    assert (alone.ret, both.ret, seed.ret, required.ret) == (11, 11, 0, 11)
+    alone.stdout.fnmatch_lines(
+        ["there is no baseline", "Store one in perf_baselines/counters/test_gated.json:*"]
+    )
+    both.assert_outcomes(failed=4, passed=1)
+    seed.stdout.fnmatch_lines(
+        [" note  *worse*   baselines belong to seed 0, this run has 5", " 2 incomparable"]
+    )
+
+
+def test_an_ordinary_failure_keeps_its_exit_code(stored: Project) -> None:
+    """A failed assertion beside the gate's failures is exit 1, a nondeterministic counter exit 12."""
+    stored.write("test_luck.py", LUCK)
+    stored.write("test_plain.py", "import pytest\n@pytest.mark.pagedkv_perf\ndef test_plain(): assert 0\n")
+
+    everything = stored.perf()
+    luck = stored.perf("test_gated.py", "test_luck.py")
+
+    assert (everything.ret, luck.ret) == (1, 12)
+    luck.stdout.fnmatch_lines(
+        [
+            "nondeterministic counter order: * under PYTHONHASHSEED=1, * under PYTHONHASHSEED=0",
+            " 1 unchanged, 1 improved, 1 worse, 1 changed, 1 new, 1 nondeterministic",
+        ]
+    )
+    assert "steady" not in luck.stdout.str()
+    everything.stdout.fnmatch_lines(["*1 failed otherwise*"])
+
+
+def test_the_first_failure_can_end_the_run_and_be_run_again(stored: Project) -> None:
+    """With -x a regression stops the run, and --lf runs exactly what failed."""
+    first = stored.perf("-x")
+    again = stored.perf("--lf")
+
+    assert (first.ret, again.ret) == (10, 10)
+    first.assert_outcomes(passed=1, failed=1)
+    again.assert_outcomes(failed=1)
+    again.stdout.no_fnmatch_line(" stale *")
+
+
+def test_files_of_one_name_in_two_folders_are_gated_apart(project: Project) -> None:
+    """Both live in one baseline file, and only the one that moved fails."""
+    for folder in ("x", "y"):
+        project.write(f"{folder}/__init__.py", "")
+        project.write(f"{folder}/test_gated.py", GATED)
+        project.write(f"{folder}/values.json", '{"a": {"n": 1}}')
+    assert project.perf("--pagedkv-update").ret == 0
+    project.write("y/values.json", '{"a": {"n": 2}}')
+
+    result = project.perf()
+
+    assert result.ret == 10
+    assert sorted(project.benchmarks("perf_baselines/counters/test_gated.json")) == [
+        "x/test_gated.py::test_gated[a]",
+        "y/test_gated.py::test_gated[a]",
+    ]
+    result.stdout.fnmatch_lines(
+        [" FAIL  y/test_gated.py::test_gated[[]a[]]   n 1 -> 2 (changed)", " 1 unchanged*"]
+    )
