@@ -29,12 +29,25 @@ class TokenContents:
         self._block_size = config.block_size
         self.tokens: Int32s = np.zeros((config.num_blocks, config.block_size), np.int32)
         self.slots: Int32s = self.tokens.reshape(-1)
-        self.index = TokenIndex(config.num_blocks, config.block_size)
+        self.index = TokenIndex(self.tokens)
 
     def match(self, namespace: str, tokens: Int32s) -> "array[int]":
         """Blocks that hold the leading tokens of a prompt; its last token is never among them."""
         num_blocks = (len(tokens) - 1) // self._block_size
         return self.index.match(namespace, tokens[: max(0, num_blocks) * self._block_size].tobytes())
+
+    def admit(self, namespace: str, tokens: Int32s, reused: "array[int]", new: "array[int]") -> None:
+        """Record and register a prompt whose leading blocks are `reused` and whose other ones are `new`."""
+        size = self._block_size
+        tokens = tokens[len(reused) * size :]
+        num_full, rest = divmod(len(tokens), size)
+        if rest:
+            self.tokens[new[num_full], :rest] = tokens[len(tokens) - rest :]
+        if num_full:
+            full, tokens = new[:num_full], tokens[: len(tokens) - rest]
+            self.tokens[np.frombuffer(full, np.int64)] = tokens.reshape(-1, size)
+            behind = reused[-1] if reused else None
+            mark_registered(self._pool, self.index.insert(namespace, tokens.tobytes(), full, behind))
 
     def write(self, table: Int32s, start: int, tokens: Int32s) -> None:
         """Record tokens at positions `start` .. of a sequence with this block table."""
@@ -64,12 +77,15 @@ class TokenContents:
             rows: row of each sequence.
             tails: position of the block in that row.
         """
-        blocks = tables[rows, tails]
-        behind = np.where(tails > 0, tables[rows, tails - 1], -1)
-        rest = self.index.grow(behind.tolist(), self.tokens[blocks].tobytes(), blocks.tolist())
-        grown = np.delete(blocks, rest) if rest else blocks
-        added = array("q", grown.astype(np.int64).tobytes())
-        for i in rest:
+        blocks = tables[rows, tails].astype(np.int64)
+        behind = tables[rows, tails - 1].astype(np.int64)
+        if (
+            not tails.all()
+        ):  # nothing is before a first block; nothing grows behind one that is not registered
+            behind[tails == 0] = blocks[tails == 0]
+        rest = self.index.grow(behind, blocks)
+        added = array("q", (np.delete(blocks, rest) if len(rest) else blocks).tobytes())
+        for i in rest.tolist():
             row, tail = int(rows[i]), int(tails[i])
             added += self._insert(namespaces[row], tables[row], tail, tail + 1)
         mark_registered(self._pool, added)

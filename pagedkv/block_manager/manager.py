@@ -75,12 +75,9 @@ class BlockManager(CacheView):
         tokens = as_token_ids(token_ids)
         contents = self._contents
         reused = _NO_BLOCKS if contents is None else contents.match(namespace, tokens)
-        row = self._open(seq_id, namespace, reused, len(tokens))
+        new = self._open(seq_id, namespace, reused, len(tokens))
         if contents is not None:
-            table = self._sequences.tables[row]
-            start = len(reused) * self._block_size
-            contents.write(table, start, tokens[start:])
-            contents.register(namespace, table, len(reused), len(tokens) // self._block_size)
+            contents.admit(namespace, tokens, reused, new)
             self._emit_lookup(len(tokens), (len(tokens) - 1) // self._block_size, len(reused))
         return self._admitted(seq_id, len(tokens), len(reused))
 
@@ -120,11 +117,10 @@ class BlockManager(CacheView):
         self._sequences.require_new(seq_id)
         num_lookup = min(len(block_ids), max(0, num_prompt_tokens - 1) // self._block_size)
         reused = index.match(block_ids[:num_lookup])
-        row = self._open(seq_id, "", reused, total)
+        new = self._open(seq_id, "", reused, total)
         num_reused, num_full = len(reused), min(len(block_ids), num_prompt_tokens // self._block_size)
-        if num_full > num_reused:
-            blocks = self._sequences.tables[row, num_reused:num_full].tolist()
-            mark_registered(self.pool, index.insert(block_ids[num_reused:num_full], blocks))
+        added = index.insert(block_ids[num_reused:num_full], new[: num_full - num_reused])
+        mark_registered(self.pool, added)
         self._emit_lookup(num_prompt_tokens, num_lookup, num_reused)
         return self._admitted(seq_id, total, num_reused)
 
@@ -296,13 +292,15 @@ class BlockManager(CacheView):
 
     # ---- how
 
-    def _open(self, seq_id: int, namespace: str, reused: "array[int]", num_tokens: int) -> int:
-        """Make a sequence live on reused blocks and as many new ones as it needs."""
+    def _open(self, seq_id: int, namespace: str, reused: "array[int]", num_tokens: int) -> "array[int]":
+        """Make a sequence live on reused blocks and as many new ones as it needs, which are returned."""
         num_new = -(-num_tokens // self._block_size) - len(reused)
         self.pool.require(num_new, keep=reused)
         if reused:
             self.pool.reuse(reused)
-        return self._place(seq_id, namespace, reused, self.pool.allocate(num_new), num_tokens)
+        new = self.pool.allocate(num_new)
+        self._place(seq_id, namespace, reused, new, num_tokens)
+        return new
 
     def _place(
         self, seq_id: int, namespace: str, shared: "array[int] | Int64s", new: "array[int]", num_tokens: int

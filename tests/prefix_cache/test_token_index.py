@@ -30,9 +30,10 @@ class IndexMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.index = TokenIndex(60, 1)
+        self.tokens = np.zeros((60, 1), np.int32)
+        self.index = TokenIndex(self.tokens)
         self.block_of: dict[tuple[str, tuple[int, ...]], int] = {}
-        self.spare = list(range(60))
+        self.spare = list(range(59))
 
     def matched(self, namespace: str, path: list[int]) -> list[int]:
         """Blocks of the leading prefixes of a path that are known."""
@@ -45,6 +46,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     def known(self, namespace: str, path: list[int], blocks: list[int]) -> None:
         for n, block in enumerate(blocks, len(path) - len(blocks) + 1):
+            self.tokens[block] = path[n - 1]
             self.block_of[namespace, tuple(path[:n])] = block
             self.spare.remove(block)
 
@@ -75,16 +77,23 @@ class IndexMachine(RuleBasedStateMachine):
         self.known(namespace, path, new)
 
     @precondition(lambda self: self.block_of and self.spare)
-    @rule(data=st.data(), token=st.integers(0, 2))
-    def grow(self, data: st.DataObject, token: int) -> None:
-        """The bulk path takes a block only where nothing stands yet."""
-        namespace, prefix = data.draw(st.sampled_from(sorted(self.block_of)))
-        taken = any(ns == namespace and p[:-1] == prefix for ns, p in self.block_of)
-        block = self.spare[0]
-        rest = self.index.grow([self.block_of[namespace, prefix]], keys_of([token]), [block])
-        assert not (taken and not rest)
-        if not rest:
-            self.known(namespace, [*prefix, token], [block])
+    @rule(data=st.data())
+    def grow(self, data: st.DataObject) -> None:
+        """The bulk way takes each block behind a path that nothing continues; of several, the first."""
+        behind = data.draw(st.lists(st.sampled_from(sorted(self.block_of)), min_size=1, max_size=6))
+        behind = behind[: len(self.spare)]
+        blocks, tokens = self.spare[: len(behind)], data.draw(st.permutations(range(6)))
+        for block, token in zip(blocks, tokens, strict=False):
+            self.tokens[block] = token
+        continued = {(ns, path[:-1]) for ns, path in self.block_of}
+        parents = np.array([self.block_of[key] for key in behind] + [59])  # and one that is not registered
+        rest = self.index.grow(parents, np.array([*blocks, 59])).tolist()
+        assert rest == [
+            i for i, key in enumerate([*behind, None]) if key is None or key in continued or key in behind[:i]
+        ]
+        for i, (namespace, prefix) in enumerate(behind):
+            if i not in rest:
+                self.known(namespace, [*prefix, tokens[i]], [blocks[i]])
 
     @precondition(lambda self: self.block_of)
     @rule(data=st.data())
@@ -120,7 +129,7 @@ def test_random_programs() -> None:
 
 def test_an_emptied_namespace_leaves_nothing_behind() -> None:
     """Namespaces come and go without a trace, so that one per tenant does not leak."""
-    index = TokenIndex(8, 1)
+    index = TokenIndex(np.zeros((8, 1), np.int32))
     for name in map(str, range(100)):
         added = index.insert(name, keys_of([1, 2]), array("q", [3, 4]))
         index.forget(np.array(added))
@@ -131,7 +140,7 @@ def test_an_emptied_namespace_leaves_nothing_behind() -> None:
 
 def test_nothing_continues_an_unknown_block() -> None:
     """Registering behind a block that is not registered is a fault of the caller, and says so."""
-    index = TokenIndex(8, 1)
+    index = TokenIndex(np.zeros((8, 1), np.int32))
     with pytest.raises(InvariantError, match="block 5 is not registered"):
         index.insert("", keys_of([1]), array("q", [3]), 5)
 
