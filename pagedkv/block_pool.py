@@ -104,15 +104,15 @@ class BlockPool(FreeQueue):
             InvalidRequest: `n` is negative or no int.
             OutOfBlocks: fewer than `n` blocks are free; none was taken.
         """
-        head = self._head
         try:
             if not 0 <= n <= self._num_free:
                 raise self._refusal(n)
-            if self._tail - head == self._num_free:  # no stale entries
-                end = head + n
-                ids = self._queue[head:end]
+            start = self._head & self._mask
+            if self._tail - self._head == self._num_free and start + n <= self._capacity:
+                ids = self._queue[start : start + n]
+                self._head += n
             else:
-                ids, end = self._valid_entries(n)
+                ids = self._take_valid(n)
         except TypeError:
             raise InvalidRequest(f"asked for {n!r} blocks; the number must be an int") from None
         if n <= FEW:
@@ -121,7 +121,6 @@ class BlockPool(FreeQueue):
                 state[block] = 1
         else:
             self._state_v[as_vector(ids)] = 1
-        self._head = end
         self._num_free -= n
         num_evicted = self._evict(ids) if self._num_evictable else 0
         if (emit := self.events.emit) is not None:
@@ -137,9 +136,11 @@ class BlockPool(FreeQueue):
             DoubleFree: a block is free already, or is named more than once and has one reference.
             RefCountUnderflow: a block is named more often than it has references.
         """
-        blocks = ids if type(ids) is array and ids.typecode == "q" else as_block_ids(ids)
-        n = self._release_few(blocks) if len(blocks) <= FEW else self._release_many(as_vector(blocks))
-        num_cached = self._count_cached(self._queue[self._tail : self._tail + n]) if self._caches else 0
+        if (type(ids) is array or type(ids) is list) and len(ids) <= FEW:
+            n = self._release_few(ids)
+        else:
+            n = self._release_many(as_vector(as_block_ids(ids)))
+        num_cached = self._count_cached(self._queued_last(n)) if self._caches else 0
         self._tail += n
         self._num_free += n
         self._num_evictable += num_cached
@@ -249,6 +250,11 @@ class BlockPool(FreeQueue):
             if self.on_evict is not None:
                 self.on_evict(evicted)
         return num_cached
+
+    def _queued_last(self, n: int) -> "array[int]":
+        """The `n` entries that were just written behind the tail."""
+        start = self._tail & self._mask
+        return self._queue[start : start + n] + self._queue[: max(0, start + n - self._capacity)]
 
     def _count_cached(self, ids: "array[int]") -> int:
         if len(ids) <= FEW:

@@ -8,17 +8,17 @@ A block is an int. Two arrays say everything:
             entry while it is free (< 0).
 
 The entry at position p is valid if and only if state[queue[p]] == ~p. So a cached block is taken back from
-anywhere by writing one number, stale entries are skipped when the head reaches them, and the queue is
-compacted at most once per `num_blocks` releases: every operation is amortised O(blocks it names), whatever
-the size of the pool. Small requests walk the arrays item by item, large ones as numpy vectors over the same
-memory.
+anywhere by writing one number, and stale entries are skipped when the head reaches them. The queue is a ring
+of at least twice as many entries as there are blocks; only stale ones can fill it, and then it is compacted,
+at most once per `num_blocks` reused blocks. So every operation is amortised O(blocks it names), whatever the
+size of the pool. Small requests walk the arrays item by item, large ones as vectors over the same memory.
 """
 
 from array import array
 
 import numpy as np
 
-from pagedkv.block_ids import Int64s, two_views
+from pagedkv.block_ids import Int64s, as_block_ids, two_views
 from pagedkv.errors import DoubleFree, InvalidRequest, InvariantError, RefCountUnderflow, UnknownBlock
 
 __all__ = ["FEW", "FreeQueue", "as_vector", "require_equal"]
@@ -37,47 +37,69 @@ class FreeQueue:
             raise InvalidRequest(
                 f"num_blocks is {num_blocks}; a pool needs at least 1 and at most {_MAX_BLOCKS}"
             )
-        capacity = 2 * num_blocks + FEW
+        capacity = 1 << (2 * num_blocks - 1).bit_length()
         self._num_blocks = num_blocks
         self._capacity = capacity
-        self._marks = ~np.arange(capacity, dtype=np.int64)  # state of the block whose valid entry is at [p]
+        self._mask = capacity - 1  # position in the ring = place in the queue & mask
+        # State of the block whose valid entry is at [p]; a slice from any position needs no wrapping.
+        self._marks = ~(np.arange(capacity + num_blocks, dtype=np.int64) & self._mask)
         self._ones = np.ones(num_blocks, dtype=np.int64).tobytes()
-        self._queue, self._queue_v = two_views(~self._marks)
+        self._queue, self._queue_v = two_views(~self._marks[:capacity])
         self._state, self._state_v = two_views(self._marks[:num_blocks])
-        self._head = 0
+        self._head = 0  # places count up for ever
         self._tail = num_blocks
         self._num_free = num_blocks
 
-    def _release_few(self, blocks: "array[int]") -> int:
+    def _release_few(self, blocks: "array[int] | list[int]") -> int:
         """Drop a reference from each block, and queue those without any left; returns how many."""
-        queue, state, size = self._queue, self._state, self._num_blocks
-        tail = at = self._tail if self._tail + len(blocks) <= self._capacity else self._compact()
-        for i, block in enumerate(blocks):
-            held = state[block] if 0 <= block < size else 0
-            if held == 1:
-                queue[at] = block
-                state[block] = ~at
-                at += 1
-            elif held > 1:
-                state[block] = held - 1
+        queue, state, size, mask = self._queue, self._state, self._num_blocks, self._mask
+        place = self._tail if self._tail + len(blocks) - self._head <= self._capacity else self._compact()
+        done = 0
+        try:
+            for block in blocks:
+                held = state[block] if 0 <= block < size else 0
+                if held == 1:
+                    position = place & mask
+                    queue[position] = block
+                    state[block] = ~position
+                    place += 1
+                elif held > 1:
+                    state[block] = held - 1
+                else:
+                    break
+                done += 1
             else:
-                for done in reversed(blocks[:i]):
-                    state[done] = 1 if state[done] < 0 else state[done] + 1
-                raise self._over_release(as_vector(blocks))
-        return at - tail
+                return place - self._tail
+        except TypeError:  # no ints; said below
+            pass
+        for block in reversed(blocks[:done]):
+            state[block] = 1 if state[block] < 0 else state[block] + 1
+        raise self._over_release(as_vector(as_block_ids(blocks)))
 
     def _release_many(self, blocks: Int64s) -> int:
         """The same as vector operations."""
-        held = self._held(blocks)
-        freed = blocks if self._ones.startswith(held.data) else self._drop_shared(blocks, held)
+        state = self._state_v
+        try:
+            held = state[blocks]
+        except IndexError:
+            raise self._unknown(blocks) from None
+        freed = blocks if self._ones.startswith(held.data) else self._drop_shared(blocks)
         n = len(freed)
-        tail = self._tail if self._tail + n <= self._capacity else self._compact()
-        marks = self._marks[tail : tail + n]
-        self._state_v[freed] = marks
-        if not marks.tobytes().startswith(self._state_v[freed].data):  # a duplicate kept only its last mark
-            self._state_v[blocks] = 1
+        tail = self._tail if self._tail + n - self._head <= self._capacity else self._compact()
+        start = tail & self._mask
+        marks = self._marks[start : start + n]
+        state[freed] = marks
+        # A block that is named twice has only the last of its marks. A negative id has marked the block that
+        # it counts back to, but is read as block 0: a difference too, unless it counts back to block 0.
+        found = state.take(freed, mode="clip")
+        zero = (~int(state[0]) - start) & self._mask if state[0] < 0 else n
+        if not marks.tobytes().startswith(found.data) or (zero < n and freed[zero] != 0):
+            state[freed] = 1
             raise self._over_release(blocks)
-        self._queue_v[tail : tail + n] = freed
+        before_end = self._capacity - start
+        self._queue_v[start : start + n] = freed[:before_end]
+        if n > before_end:
+            self._queue_v[: n - before_end] = freed[before_end:]
         return n
 
     def _held(self, blocks: Int64s) -> Int64s:
@@ -94,8 +116,9 @@ class FreeQueue:
         wrong = blocks[(blocks < 0) | (blocks >= self._num_blocks)][0]
         return UnknownBlock(f"block {wrong} is not in the pool; its blocks are 0 to {self._num_blocks - 1}")
 
-    def _drop_shared(self, blocks: Int64s, held: Int64s) -> Int64s:
+    def _drop_shared(self, blocks: Int64s) -> Int64s:
         """Drop one reference from each block, some of which are shared; returns those at 0, in order."""
+        held = self._held(blocks)
         np.subtract.at(self._state_v, blocks, 1)
         left = self._state_v[blocks]
         if np.count_nonzero(left >= 0) < len(left):
@@ -122,26 +145,25 @@ class FreeQueue:
                 return kind(f"block {block} is named {times[block]} times and has {held} reference(s)")
         raise InvariantError(f"released more than is held, but of none of {blocks.tolist()}")
 
-    def _valid_entries(self, n: int) -> "tuple[array[int], int]":
-        """The first `n` valid entries of the queue, and the position behind the last of them."""
-        start = self._head
-        if n <= FEW:
-            ids = self._queue[start : start + n]
-            if all(self._state[block] == ~at for at, block in enumerate(ids, start)):
-                return ids, start + n
+    def _take_valid(self, n: int) -> "array[int]":
+        """Take the first `n` valid entries off the queue, which has stale ones."""
         ids = array("q")
+        place = self._head
         while len(ids) < n:
-            stop = min(start + max(2 * (n - len(ids)), 4 * FEW), self._tail)
-            window = self._queue_v[start:stop]
-            valid = np.flatnonzero(self._state_v[window] == self._marks[start:stop])[: n - len(ids)]
+            stop = min(place + max(2 * (n - len(ids)), 4 * FEW), self._tail)
+            positions = np.arange(place, stop) & self._mask
+            window = self._queue_v[positions]
+            valid = np.flatnonzero(self._state_v[window] == ~positions)[: n - len(ids)]
             ids.frombytes(window[valid].tobytes())
-            start = stop if len(ids) < n else start + int(valid[-1]) + 1
-        return ids, start
+            place = stop if len(ids) < n else place + int(valid[-1]) + 1
+        self._head = place
+        return ids
 
     def _compact(self) -> int:
-        """Move the valid entries to the front of the queue's memory; returns the new tail."""
-        window = self._queue_v[self._head : self._tail]
-        valid = window[self._state_v[window] == self._marks[self._head : self._tail]]
+        """Drop the stale entries, which makes room for all blocks that are held; returns the new tail."""
+        positions = np.arange(self._head, self._tail) & self._mask
+        window = self._queue_v[positions]
+        valid = window[self._state_v[window] == ~positions]
         self._queue_v[: len(valid)] = valid
         self._state_v[valid] = self._marks[: len(valid)]
         self._head, self._tail = 0, len(valid)
@@ -151,9 +173,9 @@ class FreeQueue:
         """Check that every block is either held or queued exactly once."""
         state = self._state_v
         free = np.flatnonzero(state < 0)
-        place = ~state[free]
-        astray = (place < self._head) | (place >= self._tail)
-        astray |= self._queue_v[np.minimum(place, self._capacity - 1)] != free
+        position = ~state[free]
+        astray = ((position - self._head) & self._mask) >= self._tail - self._head
+        astray |= self._queue_v[position & self._mask] != free
         require_equal("blocks neither held nor free", int(np.count_nonzero(state == 0)), 0)
         require_equal("free blocks without their entry in the queue", int(np.count_nonzero(astray)), 0)
         require_equal("free blocks, against num_free", len(free), self._num_free)

@@ -240,6 +240,19 @@ def test_blocks_outside_the_pool(block: int, padding: int) -> None:
     assert pool.ref_counts().sum() == 32
 
 
+@pytest.mark.parametrize("block", range(-120, 0))
+def test_negative_ids_are_not_counted_from_the_end(block: int) -> None:
+    """However long the list, no negative id stands for a block in use that the list does not name."""
+    pool = BlockPool(40)
+    for _ in range(8):  # all around the ring
+        ids = pool.allocate(40)
+        with pytest.raises(UnknownBlock, match=f"block {block} is not in the pool"):
+            pool.free([*(b for b in ids if b != block % 40), block])
+        assert pool.ref_counts().tolist() == [1] * 40
+        pool.free(ids)
+    pool.check_integrity()
+
+
 @pytest.mark.parametrize(
     "ids", [5, ["a"], [1.0], None, [2**70], array("d", [1.0]), np.zeros((2, 2), int), np.array([0.5])]
 )
