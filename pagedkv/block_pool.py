@@ -217,10 +217,9 @@ class BlockPool(FreeQueue):
         held = self._held(blocks)
         if np.count_nonzero(self._cached_v[blocks]) < len(blocks):
             raise UnknownBlock(f"only cached blocks can be reused; one of {blocks.tolist()} is not")
-        self._require_distinct(blocks, held)
-        idle = held < 0
-        self._state_v[blocks] = np.where(idle, 1, held + 1)
-        num_idle = int(np.count_nonzero(idle))
+        self._mark_distinct(blocks, held)
+        self._state_v[blocks] = np.maximum(held, 0) + 1
+        num_idle = int(np.count_nonzero(held < 0))
         self._num_free -= num_idle
         self._num_evictable -= num_idle
         self._emit_shared(blocks, num_idle)
@@ -261,12 +260,12 @@ class BlockPool(FreeQueue):
             return sum(map(self._cached.__getitem__, ids))
         return int(np.count_nonzero(self._cached_v[as_vector(ids)]))
 
-    def _require_distinct(self, blocks: Int64s, held: Int64s) -> None:
-        stamps = self._marks[: len(blocks)]
-        self._state_v[blocks] = stamps
-        distinct = self._state_v[blocks].tobytes() == stamps.tobytes()
-        self._state_v[blocks] = held
-        if not distinct:
+    def _mark_distinct(self, blocks: Int64s, held: Int64s) -> None:
+        """Write a different state to each block, to see that each is named once; `held` is what it was."""
+        marks = self._marks[: len(blocks)]
+        self._state_v[blocks] = marks
+        if not marks.tobytes().startswith(self._state_v[blocks].data):
+            self._state_v[blocks] = held
             raise InvalidRequest(f"each block can be reused once in a call; {blocks.tolist()} repeats one")
 
     def _emit_shared(self, blocks: Int64s, num_revived: int) -> None:

@@ -8,10 +8,11 @@ A block is an int. Two arrays say everything:
             entry while it is free (< 0).
 
 The entry at position p is valid if and only if state[queue[p]] == ~p. So a cached block is taken back from
-anywhere by writing one number, and stale entries are skipped when the head reaches them. The queue is a ring
-of at least twice as many entries as there are blocks; only stale ones can fill it, and then it is compacted,
-at most once per `num_blocks` reused blocks. So every operation is amortised O(blocks it names), whatever the
-size of the pool. Small requests walk the arrays item by item, large ones as vectors over the same memory.
+anywhere by writing one number, and stale entries are skipped when the head reaches them. The queue is a
+ring of at least twice as many entries as there are blocks. When stale ones crowd it, each release moves a few
+valid entries forward until no stale ones are left between them. So every operation is O(blocks it names),
+whatever the size of the pool, and none stops to tidy up the whole of it. Small requests walk the arrays item
+by item, large ones as vectors over the same memory.
 """
 
 from array import array
@@ -40,20 +41,25 @@ class FreeQueue:
         capacity = 1 << (2 * num_blocks - 1).bit_length()
         self._num_blocks = num_blocks
         self._capacity = capacity
-        self._mask = capacity - 1  # position in the ring = place in the queue & mask
+        self._mask = capacity - 1
         # State of the block whose valid entry is at [p]; a slice from any position needs no wrapping.
         self._marks = ~(np.arange(capacity + num_blocks, dtype=np.int64) & self._mask)
         self._ones = np.ones(num_blocks, dtype=np.int64).tobytes()
         self._queue, self._queue_v = two_views(~self._marks[:capacity])
         self._state, self._state_v = two_views(self._marks[:num_blocks])
-        self._head = 0  # places count up for ever
+        self._head = 0  # a place counts up; its position in the ring is place & mask
         self._tail = num_blocks
+        self._crowded = num_blocks + num_blocks // 2
+        self._scanned = 0  # how far the current round of packing has looked,
+        self._packed = 0  # and up to where what it has seen is packed
         self._num_free = num_blocks
 
     def _release_few(self, blocks: "array[int] | list[int]") -> int:
         """Drop a reference from each block, and queue those without any left; returns how many."""
         queue, state, size, mask = self._queue, self._state, self._num_blocks, self._mask
-        place = self._tail if self._tail + len(blocks) - self._head <= self._capacity else self._compact()
+        if self._tail + len(blocks) - self._head > self._crowded:
+            self._pack(len(blocks))
+        place = self._tail
         done = 0
         try:
             for block in blocks:
@@ -85,8 +91,9 @@ class FreeQueue:
             raise self._unknown(blocks) from None
         freed = blocks if self._ones.startswith(held.data) else self._drop_shared(blocks)
         n = len(freed)
-        tail = self._tail if self._tail + n - self._head <= self._capacity else self._compact()
-        start = tail & self._mask
+        if self._tail + n - self._head > self._crowded:
+            self._pack(n)
+        start = self._tail & self._mask
         marks = self._marks[start : start + n]
         state[freed] = marks
         # A block that is named twice has only the last of its marks. A negative id has marked the block that
@@ -147,8 +154,14 @@ class FreeQueue:
 
     def _take_valid(self, n: int) -> "array[int]":
         """Take the first `n` valid entries off the queue, which has stale ones."""
-        ids = array("q")
         place = self._head
+        if n <= FEW and (place & self._mask) + n <= self._capacity:
+            start = place & self._mask
+            ids = self._queue[start : start + n]
+            if all(self._state[block] == ~position for position, block in enumerate(ids, start)):
+                self._head = place + n
+                return ids
+        ids = array("q")
         while len(ids) < n:
             stop = min(place + max(2 * (n - len(ids)), 4 * FEW), self._tail)
             positions = np.arange(place, stop) & self._mask
@@ -159,15 +172,24 @@ class FreeQueue:
         self._head = place
         return ids
 
-    def _compact(self) -> int:
-        """Drop the stale entries, which makes room for all blocks that are held; returns the new tail."""
-        positions = np.arange(self._head, self._tail) & self._mask
+    def _pack(self, n: int) -> None:
+        """Look at the next few of the entries, and move the valid ones up to those before them.
+
+        With 8 entries looked at for each one that is appended, a round that starts at 1.5 entries per block
+        ends before there are 2, and leaves fewer than 1.5.
+        """
+        start, into = max(self._scanned, self._head), max(self._packed, self._head)
+        stop = min(start + max(8 * n, 4 * FEW), self._tail)
+        positions = np.arange(start, stop) & self._mask
         window = self._queue_v[positions]
         valid = window[self._state_v[window] == ~positions]
-        self._queue_v[: len(valid)] = valid
-        self._state_v[valid] = self._marks[: len(valid)]
-        self._head, self._tail = 0, len(valid)
-        return self._tail
+        targets = np.arange(into, into + len(valid)) & self._mask
+        self._queue_v[targets] = valid
+        self._state_v[valid] = ~targets
+        self._scanned, self._packed = stop, into + len(valid)
+        if stop == self._tail:
+            self._tail = self._packed
+            self._scanned = self._packed = 0
 
     def _check_queue(self) -> None:
         """Check that every block is either held or queued exactly once."""

@@ -175,6 +175,28 @@ def test_the_queue_survives_any_number_of_releases(sizes: list[int]) -> None:
     pool.check_integrity()
 
 
+@given(st.integers(1, 40), st.data())
+@settings(deadline=None, max_examples=150)
+def test_the_queue_survives_any_number_of_reuses(size: int, data: st.DataObject) -> None:
+    """Cached blocks that come and go keep the order of the others, and never overrun the ring."""
+    pool, queue = BlockPool(size), list(range(size))
+    pool.mark_cached(pool.allocate(size))
+    pool.free(queue)
+    held: list[int] = []
+    for _ in range(data.draw(st.integers(1, 60))):
+        blocks = data.draw(st.lists(st.sampled_from(queue), unique=True)) if queue else []
+        pool.reuse(blocks)
+        held += blocks
+        queue = [b for b in queue if b not in blocks]
+        cut = data.draw(st.integers(0, len(held)))
+        pool.free(held[:cut])
+        queue += held[:cut]
+        del held[:cut]
+        pool.check_integrity()
+        assert pool._tail - pool._head <= pool._capacity
+    assert pool.allocate(len(queue)).tolist() == queue
+
+
 @pytest.mark.parametrize("num_blocks", [0, -1, 2.5, "8", None, True, 2**40])
 def test_a_pool_needs_a_positive_number_of_blocks(num_blocks: object) -> None:
     """A size that is no int of at least 1 is refused."""

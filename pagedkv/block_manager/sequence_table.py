@@ -12,6 +12,7 @@ __all__ = ["SequenceTable"]
 
 _FIRST_ROWS = 64
 _FIRST_WIDTH = 16
+_NO_BATCH: tuple[Sequence[int], Int64s] = ((), np.empty(0, np.int64))
 
 
 class SequenceTable:
@@ -37,7 +38,7 @@ class SequenceTable:
         self.namespaces: list[str] = [""] * _FIRST_ROWS
         self._row_of: dict[int, int] = {}
         self._spare = list(range(_FIRST_ROWS - 1, -1, -1))
-        self._batch: tuple[Sequence[int], Int64s] = ((), np.empty(0, np.int64))
+        self._batch = _NO_BATCH
 
     def __len__(self) -> int:
         """Live sequences."""
@@ -117,10 +118,11 @@ class SequenceTable:
     def close(self, seq_id: int) -> None:
         """Give the row of a sequence back."""
         row = self._row_of.pop(seq_id)
-        self.guard(row, False)
+        if self.num_guarded:
+            self.guard(row, False)
         self.num_tokens[row] = 0
         self._spare.append(row)
-        self._batch = ((), np.empty(0, np.int64))
+        self._batch = _NO_BATCH
 
     def guard(self, row: int, on: bool) -> None:
         """Set or clear a row's guard."""

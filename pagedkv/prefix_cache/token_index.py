@@ -224,6 +224,9 @@ class TokenIndex:
             if keys.startswith(edge, at):
                 at += len(edge)
                 stop = len(node.blocks)
+            elif edge.startswith(keys[at:]):
+                stop = place + (end - at) // self._width
+                at = end
             else:
                 end = at
                 stop = place + self._common(keys, at, edge)
@@ -232,11 +235,10 @@ class TokenIndex:
         return found, node, place
 
     def _common(self, keys: bytes, at: int, edge: bytearray) -> int:
-        """Whole blocks that `keys` from `at` on and an edge that is no prefix of it have in common."""
+        """Whole blocks that `keys` from `at` on and an edge share; neither is a prefix of the other."""
         num_words = min(len(edge), len(keys) - at) // 4
         differs = np.frombuffer(keys, np.int32, num_words, at) != np.frombuffer(edge, np.int32, num_words)
-        first = int(differs.argmax()) if differs.any() else num_words
-        return int(4 * first // self._width)
+        return int(4 * differs.argmax()) // self._width
 
     def _attach(self, node: _Node, place: int, keys: bytes, blocks: "array[int]") -> None:
         """Register unregistered `blocks` behind position `place` of a node."""
