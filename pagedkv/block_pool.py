@@ -137,7 +137,7 @@ class BlockPool(FreeQueue):
             RefCountUnderflow: a block is named more often than it has references.
         """
         if (type(ids) is array or type(ids) is list) and len(ids) <= FEW:
-            n = self._release_few(ids)
+            n = (len(ids) == 1 and self._release_one(ids[0])) or self._release_few(ids)
         else:
             n = self._release_many(as_vector(as_block_ids(ids)))
         num_cached = self._count_cached(self._queued_last(n)) if self._caches else 0

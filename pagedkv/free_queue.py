@@ -54,6 +54,18 @@ class FreeQueue:
         self._packed = 0  # and up to where what it has seen is packed
         self._num_free = num_blocks
 
+    def _release_one(self, block: int) -> int:
+        """Queue a block that has one reference, the commonest release of all; 0 if it is not that simple."""
+        state = self._state
+        if type(block) is not int or not 0 <= block < self._num_blocks or state[block] != 1:
+            return 0
+        if self._tail - self._head >= self._crowded:
+            return 0
+        position = self._tail & self._mask
+        self._queue[position] = block
+        state[block] = ~position
+        return 1
+
     def _release_few(self, blocks: "array[int] | list[int]") -> int:
         """Drop a reference from each block, and queue those without any left; returns how many."""
         queue, state, size, mask = self._queue, self._state, self._num_blocks, self._mask

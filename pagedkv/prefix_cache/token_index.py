@@ -61,7 +61,7 @@ class TokenIndex:
     def __init__(self, tokens: Int32s) -> None:
         num_blocks, block_size = tokens.shape
         self._tokens = tokens
-        self._width = 4 * block_size
+        self._width: int = 4 * block_size
         self._roots: dict[str, _Node] = {}
         self._namespace_of: dict[int, str] = {}  # by number of the root
         self._nodes: list[_Node | None] = []
@@ -238,7 +238,8 @@ class TokenIndex:
         """Whole blocks that `keys` from `at` on and an edge share; neither is a prefix of the other."""
         num_words = min(len(edge), len(keys) - at) // 4
         differs = np.frombuffer(keys, np.int32, num_words, at) != np.frombuffer(edge, np.int32, num_words)
-        return int(4 * differs.argmax()) // self._width
+        first = int(differs.argmax())
+        return 4 * first // self._width
 
     def _attach(self, node: _Node, place: int, keys: bytes, blocks: "array[int]") -> None:
         """Register unregistered `blocks` behind position `place` of a node."""
