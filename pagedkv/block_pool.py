@@ -185,13 +185,18 @@ class BlockPool(FreeQueue):
         Raises:
             UnknownBlock: an id is outside the pool, or its block is free.
         """
-        blocks = as_vector(as_block_ids(ids))
-        if np.count_nonzero(self._held(blocks) > 0) < len(blocks):
+        blocks = as_block_ids(ids)
+        if len(blocks) <= FEW:
+            in_use = all([0 <= block < self._num_blocks and self._state[block] > 0 for block in blocks])
+        else:
+            in_use = np.minimum.reduce(self._held(as_vector(blocks))) > 0
+        if not in_use:
+            self._held(as_vector(blocks))
             raise UnknownBlock(
                 f"only blocks in use can be marked as cached; one of {blocks.tolist()} is free"
             )
         self._caches = True
-        self._cached_v[blocks] = True
+        self._cached_v[as_vector(blocks)] = True
 
     def unmark_cached(self, ids: Iterable[int]) -> None:
         """Forget that these blocks hold reusable content; free ones stay where they are in the queue.

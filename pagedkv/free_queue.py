@@ -25,6 +25,7 @@ from pagedkv.errors import DoubleFree, InvalidRequest, InvariantError, RefCountU
 __all__ = ["FEW", "FreeQueue", "as_vector", "require_equal"]
 
 _MAX_BLOCKS = 2**31 - 1  # block tables are int32
+_INT64 = np.dtype(np.int64)
 FEW = 16  # up to here a Python loop beats the fixed cost of numpy calls
 
 
@@ -111,14 +112,15 @@ class FreeQueue:
         # A block that is named twice has only the last of its marks. A negative id has marked the block that
         # it counts back to, but is read as block 0: a difference too, unless it counts back to block 0.
         found = state.take(freed, mode="clip")
-        zero = (~int(state[0]) - start) & self._mask if state[0] < 0 else n
+        zero = (~self._state[0] - start) & self._mask if self._state[0] < 0 else n
         if not marks.tobytes().startswith(found.data) or (zero < n and freed[zero] != 0):
             state[freed] = 1
             raise self._over_release(blocks)
-        before_end = self._capacity - start
-        self._queue_v[start : start + n] = freed[:before_end]
-        if n > before_end:
-            self._queue_v[: n - before_end] = freed[before_end:]
+        if (overlap := start + n - self._capacity) <= 0:
+            self._queue_v[start : start + n] = freed
+        else:
+            self._queue_v[start:] = freed[:-overlap]
+            self._queue_v[:overlap] = freed[-overlap:]
         return n
 
     def _held(self, blocks: Int64s) -> Int64s:
@@ -217,7 +219,7 @@ class FreeQueue:
 
 def as_vector(ids: "array[int]") -> Int64s:
     """The same memory as a numpy vector."""
-    return np.frombuffer(ids, np.int64)
+    return np.frombuffer(ids, _INT64)
 
 
 def require_equal(what: str, found: int, expected: int) -> None:

@@ -220,7 +220,7 @@ class BlockManager(CacheView):
         if len(tokens) != len(rows):
             raise InvalidRequest(f"{len(rows)} sequences, but {len(tokens)} tokens; a step adds one to each")
         lengths = sequences.num_tokens[rows]
-        tails, offsets = np.divmod(lengths, self._block_size)
+        tails, offsets = self._split(lengths)
         starts = (offsets == 0).nonzero()[0]
         writers = self._cow.plan(rows, lengths, self._block_size)
         new = self.pool.allocate(len(starts) + len(writers.sharing))

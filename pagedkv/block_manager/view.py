@@ -32,7 +32,8 @@ class CacheView:
         self.config = config
         self.events = EventStream()
         self.pool = BlockPool(config.num_blocks, events=self.events)
-        self._block_size = config.block_size
+        self._block_size = size = config.block_size
+        self._shift = size.bit_length() - 1 if size & (size - 1) == 0 else None  # of a power of two
         self._sequences = SequenceTable()
         self._steps = StepsInFlight(self.pool, self._sequences)
         by_tokens = config.prefix_caching and config.prefix_keys == "tokens"
@@ -81,7 +82,7 @@ class CacheView:
             raise InvalidRequest(
                 f"sequence {seq_id} has positions 0 to {length}; {start} to {stop} are not in them"
             )
-        block, offset = np.divmod(np.arange(start, stop), self._block_size)
+        block, offset = self._split(np.arange(start, stop))
         return self.block_table(seq_id)[block] * np.int64(self._block_size) + offset
 
     def seq_ids(self) -> list[int]:
@@ -140,6 +141,12 @@ class CacheView:
     @property
     def _index(self) -> TokenIndex | IdIndex | None:
         return self._ids if self._contents is None else self._contents.index
+
+    def _split(self, positions: Int64s) -> tuple[Int64s, Int64s]:
+        """Positions in sequences as (position in the block table, offset in the block)."""
+        if self._shift is None:
+            return np.divmod(positions, self._block_size)
+        return positions >> self._shift, positions & (self._block_size - 1)
 
     def _num_blocks(self, row: int) -> int:
         return -(-int(self._sequences.num_tokens[row]) // self._block_size)

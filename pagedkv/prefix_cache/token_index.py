@@ -141,11 +141,13 @@ class TokenIndex:
             All blocks that were dropped, those of `blocks` that were registered among them.
         """
         dropped = array("q")
-        numbers = self._node_of_v[blocks]
-        for number in dict.fromkeys(numbers.tolist()):
+        for block in blocks[
+            ::-1
+        ].tolist():  # evicted tails come last block first: the first cut takes the others
+            number = self._node_of[block]
             node = self._nodes[number] if number >= 0 else None
-            if node is not None:  # it may have gone with one of the others
-                self._cut(node, int(self._place_v[blocks[numbers == number]].min()), dropped)
+            if node is not None:
+                self._cut(node, self._place[block], dropped)
         return dropped
 
     def blocks(self) -> Int64s:
@@ -298,10 +300,12 @@ class TokenIndex:
             dropped += gone.blocks
             doomed.extend(gone.children.values())
             self._retire(gone)
-        lost = np.frombuffer(dropped[start:], np.int64)
-        self._node_of_v[lost] = _NOWHERE
-        self._next_v[lost] = _NOWHERE
-        self._size -= len(lost)
+        self._size -= len(dropped) - start
+        if len(dropped) - start == 1:
+            self._node_of[dropped[start]] = self._next[dropped[start]] = _NOWHERE
+        else:
+            lost = np.frombuffer(dropped[start:], np.int64)
+            self._node_of_v[lost] = self._next_v[lost] = _NOWHERE
 
     def _unhook(self, node: _Node) -> None:
         """Take a node that loses all its blocks out of its parent, and with it a root left empty."""
