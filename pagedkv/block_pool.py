@@ -187,7 +187,8 @@ class BlockPool(FreeQueue):
         """
         blocks = as_block_ids(ids)
         if len(blocks) <= FEW:
-            in_use = all([0 <= block < self._num_blocks and self._state[block] > 0 for block in blocks])
+            state, size = self._state, self._num_blocks
+            in_use = all([0 <= block < size and state[block] > 0 for block in blocks])  # noqa: C419 - faster
         else:
             in_use = np.minimum.reduce(self._held(as_vector(blocks))) > 0
         if not in_use:
