@@ -49,9 +49,12 @@ def _role(config: pytest.Config) -> Role:
     return Role.WORKER if hasattr(config, "workerinput") else Role.CONTROLLER
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without --pagedkv-perf, check the markers all the same, and skip the performance tests."""
+    """Without --pagedkv-perf, check the markers all the same, and skip the performance tests.
+
+    Last, because a conftest.py may add markers in the same hook.
+    """
     if config.stash[STATE].options.perf:
         return
     skip = pytest.mark.skip(reason="a performance test: runs with --pagedkv-perf")

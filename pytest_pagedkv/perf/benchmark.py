@@ -46,7 +46,9 @@ class Benchmark:
 
         Raises:
             RuntimeError: called a second time in one test.
+            ValueError: fewer than one round, or fewer than zero calls before.
         """
+        _check_numbers(rounds, warmup)
         if self._is_used:
             raise RuntimeError("pagedkv_benchmark was called already; write one test per benchmark")
         self._is_used = True
@@ -67,6 +69,13 @@ class Benchmark:
             ValueError: a name is taken.
         """
         self._recorder.record(counters)
+
+
+def _check_numbers(rounds: int | None, warmup: int) -> None:
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"rounds is {rounds}; give 1 or more, or leave it away for up to 20")
+    if warmup < 0:
+        raise ValueError(f"warmup is {warmup}; give 0 for no untimed call, or more")
 
 
 def _as_arguments(value: Any) -> tuple[Any, ...]:

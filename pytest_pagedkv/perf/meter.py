@@ -84,8 +84,8 @@ def measure(call: Call, *, metric: str, rounds: int | None = None, warmup: int =
     for arguments in call.arguments(warmup):
         call.fn(*arguments)
     with quiet_gc():
-        num_calls = _calibrated(batch)
-        totals = list(_totals(batch, num_calls, rounds))
+        num_calls, first = _calibrated(batch)
+        totals = list(_totals(batch, num_calls, first, rounds))
     return Timing(metric=metric, num_calls=num_calls, samples_ns=tuple(total / num_calls for total in totals))
 
 
@@ -122,18 +122,19 @@ class _Batch:
             return clock() - start
 
 
-def _calibrated(batch: _Batch) -> int:
-    """Calls for about two milliseconds."""
+def _calibrated(batch: _Batch) -> tuple[int, int]:
+    """Calls for about two milliseconds, and how long that many took: the first round."""
     num_calls, limit = 1, batch.call.max_calls
     while (took := batch(num_calls)) < _BATCH_NS / 2 and num_calls < limit:
         wanted = ceil(num_calls * _BATCH_NS / max(took, 1))
         num_calls = min(limit, num_calls * 10, max(num_calls + 1, wanted))
-    return num_calls
+    return num_calls, took
 
 
-def _totals(batch: _Batch, num_calls: int, rounds: int | None) -> Iterator[int]:
-    spent = 0
-    for done in range(rounds or _ROUNDS):
+def _totals(batch: _Batch, num_calls: int, first: int, rounds: int | None) -> Iterator[int]:
+    yield first
+    spent = first
+    for done in range(1, rounds or _ROUNDS):
         if rounds is None and done >= _MIN_ROUNDS and spent > _BUDGET_NS:
             return
         total = batch(num_calls)

@@ -13,7 +13,22 @@ from pytest_pagedkv.perf.keys import benchmark_key, file_key, file_of
 from pytest_pagedkv.perf.result import BENCHMARK, TestedBenchmark
 from pytest_pagedkv.perf.suite import whole_arguments
 
-__all__ = ["Selection"]
+__all__ = ["Narrowing", "Selection"]
+
+
+class Narrowing:
+    """The hook that narrows, after those by which a conftest.py may add markers.
+
+    It has an object of its own, since one plugin has one implementation of a hook.
+    """
+
+    def __init__(self, selection: "Selection") -> None:
+        self._selection = selection
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keep the benchmarks only."""
+        self._selection.narrow(config, items)
 
 
 class Selection:
@@ -38,6 +53,7 @@ class Selection:
         self._collected = collected
         self._wanted = wanted
         self._is_partial = False
+        self._seen: list[pytest.Item] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -55,25 +71,31 @@ class Selection:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, None, None]:
-        """Keep the benchmarks only; the outermost wrapper, so that it sees all tests."""
-        kept: list[pytest.Item] = []
-        others: list[pytest.Item] = []
-        for item in items:
-            (kept if self._is_kept(item) else others).append(item)
+        """Remember all tests and narrow them down; the outermost wrapper, so that it sees all of them."""
         self._forget_uncertain(config)
-        config.hook.pytest_deselected(items=others)
-        items[:] = kept
+        self._seen = list(items)
         yield
         self._check_accepted({item.stash[BENCHMARK].key for item in items})
 
-    def _is_kept(self, item: pytest.Item) -> bool:
-        mark = perf_mark(item)
-        if mark is None:
-            return False
-        key = benchmark_key(item, self._root)
-        item.stash[BENCHMARK] = TestedBenchmark(key, mark)
-        self._collected.keys.append(key)
-        return self._wanted is None or key in self._wanted
+    def narrow(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keep the benchmarks only.
+
+        A test that others took away before it was asked for its marker may be one: it is not stale.
+        """
+        left = set(items)
+        for item in self._seen:
+            key, mark = benchmark_key(item, self._root), perf_mark(item)
+            if mark is not None:
+                item.stash[BENCHMARK] = TestedBenchmark(key, mark)
+            if mark is not None or item not in left:
+                self._collected.keys.append(key)
+        kept = [item for item in items if self._is_wanted(item)]
+        config.hook.pytest_deselected(items=[item for item in items if not self._is_wanted(item)])
+        items[:] = kept
+
+    def _is_wanted(self, item: pytest.Item) -> bool:
+        benchmark = item.stash.get(BENCHMARK, None)
+        return benchmark is not None and (self._wanted is None or benchmark.key in self._wanted)
 
     def _forget_uncertain(self, config: pytest.Config) -> None:
         """Keep of the files those that were certainly seen whole."""

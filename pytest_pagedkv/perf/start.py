@@ -11,7 +11,7 @@ from pytest_pagedkv.perf.controller import Controller
 from pytest_pagedkv.perf.counting import Counting, wanted_keys
 from pytest_pagedkv.perf.gate import Gate
 from pytest_pagedkv.perf.run import PerfRun
-from pytest_pagedkv.perf.selection import Selection
+from pytest_pagedkv.perf.selection import Narrowing, Selection
 from pytest_pagedkv.perf.suite import add_suite
 from pytest_pagedkv.perf.worker import Worker
 from pytest_pagedkv.state import COUNTING_FOLDER, Role, State
@@ -25,22 +25,26 @@ def start(config: pytest.Config, state: State) -> None:
     Raises:
         pytest.UsageError: a baseline file cannot be used.
     """
-    if state.options.suite:
-        add_suite(config)
+    add_suite(config, is_wanted=state.options.suite)
     register = config.pluginmanager.register
     options, root = state.options, state.root
     if state.role is Role.COUNTING:
         folder = config.stash[COUNTING_FOLDER]
-        register(Selection(options, root, Collected(), wanted_keys(folder)), "pagedkv-selection")
+        _select(config, Selection(options, root, Collected(), wanted_keys(folder)))
         register(Counting(folder), "pagedkv-counting")
         return
     run = PerfRun(options=options, root=root, baselines=_baselines(config, options.baselines))
-    register(Selection(options, root, run.collected), "pagedkv-selection")
+    _select(config, Selection(options, root, run.collected))
     register(Gate(run), "pagedkv-gate")
     if state.role is Role.WORKER:
         register(Worker(config, run), "pagedkv-worker")
     else:
         register(Controller(config, run), "pagedkv-controller")
+
+
+def _select(config: pytest.Config, selection: Selection) -> None:
+    config.pluginmanager.register(selection, "pagedkv-selection")
+    config.pluginmanager.register(Narrowing(selection), "pagedkv-narrowing")
 
 
 def _baselines(config: pytest.Config, folder: Path) -> Baselines:

@@ -7,12 +7,13 @@ import pytest
 
 from pytest_pagedkv.perf.keys import SUITE
 
-__all__ = ["ShippedSuite", "add_suite", "whole_arguments"]
+__all__ = ["ShippedSuite", "SuiteModule", "SuiteNames", "add_suite", "whole_arguments"]
 
 
-def add_suite(config: pytest.Config) -> None:
-    """Collect the shipped tests too, if the user named no path."""
-    if config.args_source is pytest.Config.ArgsSource.ARGS or not SUITE.is_dir():
+def add_suite(config: pytest.Config, *, is_wanted: bool) -> None:
+    """Let the shipped tests be collected under their own names; bring them in unless a path was given."""
+    config.pluginmanager.register(SuiteNames(SUITE), "pagedkv-suite-names")
+    if not is_wanted or config.args_source is pytest.Config.ArgsSource.ARGS or not SUITE.is_dir():
         return
     config.pluginmanager.register(ShippedSuite(SUITE), "pagedkv-suite")
     if not any(SUITE.is_relative_to(folder) for folder in whole_arguments(config)):
@@ -22,6 +23,41 @@ def add_suite(config: pytest.Config) -> None:
 def whole_arguments(config: pytest.Config) -> list[Path]:
     """The paths to collect that are not narrowed down to single tests."""
     return [config.invocation_params.dir / argument for argument in config.args if "::" not in argument]
+
+
+class SuiteModule(pytest.Module):
+    """A file of the suite: its functions are what they are, whatever the user's python_functions says."""
+
+    def funcnamefilter(self, name: str) -> bool:
+        """The suite's tests are functions, and this is their prefix."""
+        return name.startswith("test_")
+
+
+class SuiteNames:
+    """Hooks that collect the suite by its own names, not by those of the user's ini file."""
+
+    def __init__(self, suite: Path) -> None:
+        self._suite = suite
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(
+        self, file_path: Path, parent: pytest.Collector
+    ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+        """A file that the user's python_files leaves out is collected all the same."""
+        found = yield
+        if self._is_test_file(file_path) and not any(isinstance(each, SuiteModule) for each in found):
+            return [*found, SuiteModule.from_parent(parent, path=file_path)]
+        return found
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makemodule(
+        self, module_path: Path, parent: pytest.Collector
+    ) -> pytest.Module | None:
+        """And one that it takes in is collected in the same way."""
+        return SuiteModule.from_parent(parent, path=module_path) if self._is_test_file(module_path) else None
+
+    def _is_test_file(self, path: Path) -> bool:
+        return path.is_relative_to(self._suite) and path.match("test_*.py")
 
 
 class ShippedSuite:

@@ -1,6 +1,7 @@
 """The fixtures, as tests use them."""
 
 import gc
+import time
 
 import pytest
 
@@ -172,3 +173,28 @@ def test_a_timing_has_a_sample_per_round(metric: str) -> None:
     assert timing.num_calls <= 256
     assert used == made
     assert len(measure(Call(fn=int), metric=metric).samples_ns) >= 3
+
+
+def test_the_last_calibrating_batch_is_the_first_round() -> None:
+    """A function that takes long is called once for a round, and not before."""
+    calls: list[int] = []
+
+    def slow() -> None:
+        calls.append(1)
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:
+            pass
+
+    timing = measure(Call(fn=slow), metric="wall", rounds=1, warmup=0)
+
+    assert (len(calls), len(timing.samples_ns), timing.num_calls) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [({"rounds": 0}, "rounds is 0; give 1"), ({"rounds": -1}, "rounds is -1"), ({"warmup": -1}, "warmup is")],
+)
+def test_numbers_that_make_no_sense_are_refused(numbers: dict[str, int], message: str) -> None:
+    """Fewer than one round or than zero warm-up calls is an error with the number, before anything runs."""
+    with pytest.raises(ValueError, match=message):
+        Benchmark(Recorder(), None)(pytest.fail, **numbers)

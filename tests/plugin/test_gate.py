@@ -26,6 +26,19 @@ def test_luck(pagedkv_benchmark):
     pagedkv_benchmark.record(order=sum(i * ord(word[0]) for i, word in enumerate(words)), steady=1)
 """
 
+UNITTEST = """
+import pytest, unittest
+
+@pytest.mark.pagedkv_perf
+class TestPlain(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def count(self, pagedkv_benchmark):
+        pagedkv_benchmark.record(n=1)
+
+    def test_plain(self):
+        self.fail("mine")
+"""
+
 
 @pytest.fixture
 def stored(project: Project) -> Project:
@@ -115,9 +128,9 @@ def test_a_required_baseline_that_is_missing_is_a_failure(stored: Project) -> No
 
 
 def test_an_ordinary_failure_keeps_its_exit_code(stored: Project) -> None:
-    """A failed assertion beside the gate's failures is exit 1, a nondeterministic counter exit 12."""
+    """A failed assertion (of unittest, which does not raise it) is exit 1, a nondeterministic counter 12."""
     stored.write("test_luck.py", LUCK)
-    stored.write("test_plain.py", "import pytest\n@pytest.mark.pagedkv_perf\ndef test_plain(): assert 0\n")
+    stored.write("test_plain.py", UNITTEST)
 
     everything = stored.perf()
     luck = stored.perf("test_gated.py", "test_luck.py")
@@ -130,7 +143,7 @@ def test_an_ordinary_failure_keeps_its_exit_code(stored: Project) -> None:
         ]
     )
     assert "steady" not in luck.stdout.str()
-    everything.stdout.fnmatch_lines(["*1 failed otherwise*"])
+    everything.stdout.fnmatch_lines(["*1 failed otherwise*", "FAILED *test_plain - AssertionError: mine"])
 
 
 def test_the_first_failure_can_end_the_run_and_be_run_again(stored: Project) -> None:

@@ -71,6 +71,37 @@ def test_a_wrong_marker_is_a_usage_error(pytester: pytest.Pytester, arguments: s
     result.stderr.fnmatch_lines([f"ERROR: test_m.py::test_it: *{message.replace('[', '[[]')}*"])
 
 
+LATE = """
+import pytest
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "late" in item.name:
+            item.add_marker(pytest.mark.pagedkv_perf(group="late"))
+"""
+
+
+def test_a_conftest_may_add_the_marker(project: Project) -> None:
+    """A marker added in a hook counts in both modes, and its baseline is not stale when -k leaves it out."""
+    project.write("conftest.py", LATE)
+    project.write(
+        "test_l.py",
+        "def test_late(pagedkv_benchmark): pagedkv_benchmark.record(n=1)\n"
+        "def test_late_too(pagedkv_benchmark): pagedkv_benchmark.record(n=1)\n"
+        "def test_now(): pass\n",
+    )
+
+    plain, perf = project.run(), project.perf("--pagedkv-update")
+    without = project.perf("-k", "not too", "--pagedkv-update")
+
+    plain.assert_outcomes(passed=1, skipped=2)
+    perf.assert_outcomes(passed=2, deselected=1)
+    without.assert_outcomes(passed=1, deselected=2)
+    assert [*project.benchmarks("perf_baselines/counters/test_l.json")] == [
+        "test_l.py::test_late",
+        "test_l.py::test_late_too",
+    ]
+
+
 SHIPPED = """
 import pytest
 
@@ -103,14 +134,16 @@ ALL = [
 
 
 def test_the_shipped_suite_comes_along(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Without paths the suite is run too, under keys that do not depend on where it is installed."""
+    """Without paths the suite is run too, wherever it is installed and whatever the user calls his tests."""
     ship(project, tmp_path_factory.mktemp("lib") / "site" / "suite")
 
     everything = project.perf("--pagedkv-update")
     found = sorted(project.benchmarks(".pagedkv-perf/run.json"))
     named, off = project.perf("test_gated.py"), project.perf("-o", "pagedkv_suite=false")
+    foreign = project.perf("-o", "python_functions=bench_*", "-o", "python_files=gated*")
+    also = project.perf("-o", "python_functions=bench_*", "-o", "python_files=*.py")
 
-    assert [run.ret for run in (everything, named, off)] == [0, 0, 0]
+    assert [run.ret for run in (everything, named, off, foreign, also)] == [0, 0, 0, 0, 0]
     assert found == ALL
     assert sorted(path.stem for path in (project.path / "perf_baselines" / "counters").iterdir()) == [
         "test_gated",
@@ -120,6 +153,9 @@ def test_the_shipped_suite_comes_along(project: Project, tmp_path_factory: pytes
     for alone in (named, off):
         alone.stdout.fnmatch_lines(["1 benchmark, *", " 1 unchanged"])
         alone.stdout.no_fnmatch_line(" stale *")
+    for run in (foreign, also):
+        run.stdout.fnmatch_lines(["2 benchmarks, *", " 2 unchanged"])
+        run.stdout.no_fnmatch_line(" stale pytest_pagedkv*")
 
 
 def test_the_shipped_suite_is_found_in_a_virtual_environment(project: Project) -> None:
