@@ -77,7 +77,8 @@ def pagedkv_seed(request: pytest.FixtureRequest) -> int:
 def _pagedkv_traces(request: pytest.FixtureRequest, pagedkv_seed: int) -> "Traces":
     from pytest_pagedkv.perf.traces import Traces
 
-    return Traces(request.config.stash[STATE], pagedkv_seed)
+    config = request.config
+    return Traces(config.stash[STATE], config.invocation_params.dir, pagedkv_seed)
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@
 
 import json
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import NoReturn
 
 from pagedkv.errors import BaselineSchemaError
@@ -20,6 +22,8 @@ _FAMILY = "pagedkv-perf"
 _VERSION = 1
 _KIND = "counters"
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)")
+_PAIR = re.compile(r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_HALF = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _RESTORE = "restore the file from git, or delete it and run `pytest --pagedkv-perf --pagedkv-update`"
 
 
@@ -91,6 +95,7 @@ class _Parser:
 
     def entries(self) -> dict[str, Entry]:
         self._refuse_conflict_markers()
+        self._refuse_surrogates()
         top = self._object(self._loaded(), "the file")
         self._check_schema(top.get("schema"))
         if top.get("kind") != _KIND:
@@ -106,6 +111,12 @@ class _Parser:
                     "merge conflict marker", number, "resolve the conflict: keep the lines of one side"
                 )
 
+    def _refuse_surrogates(self) -> None:
+        """JSON can spell half of a character, which no file can hold."""
+        for number, line in enumerate(self._lines, 1):
+            if half := _HALF.search(_PAIR.sub("", line)):
+                self._fail(f"{half[0]} is a lone surrogate, half of a character", number)
+
     def _loaded(self) -> object:
         try:
             return json.loads(self._text, object_pairs_hook=_without_repeats)
@@ -118,19 +129,20 @@ class _Parser:
             self._fail(f"not usable JSON ({error})")
 
     def _check_schema(self, schema: object) -> None:
-        family, _, version = str(schema).partition("/")
-        if family != _FAMILY or not version.isdecimal():
-            self._fail(f"schema is {schema!r}, and this version reads '{_FAMILY}/{_VERSION}'", 1)
-        if int(version) != _VERSION:
-            advice = "upgrade pagedkv to read it"
-            self._fail(
-                f"schema is {schema!r}, newer than '{_FAMILY}/{_VERSION}', which this version reads",
-                1,
-                advice,
-            )
+        ours = f"{_FAMILY}/{_VERSION}"
+        if schema == ours:
+            return
+        shown = textwrap.shorten(ascii(schema), 60)
+        version = re.fullmatch(f"{_FAMILY}/([1-9][0-9]*)", str(schema), re.ASCII)
+        if version is None:
+            self._fail(f"schema is {shown}, and this version reads {ours!r}", 1)
+        advice = "upgrade pagedkv to read it"
+        self._fail(f"schema is {shown}, newer than {ours!r}, which this version reads", 1, advice)
 
     def _entry(self, key: str, value: object) -> Entry:
         line = self._line_of(key)
+        if not PurePosixPath(key.partition("::")[0]).stem:
+            self._fail(f"{key!r} names no benchmark, such as 'tests/test_a.py::test_b'", line)
         entry = self._object(value, repr(key), line)
         self._refuse_unknown(entry, {"counters", "reason"}, repr(key), line)
         counters = self._object(entry.get("counters"), f"the counters of {key!r}", line)

@@ -1,8 +1,12 @@
 """The folder of baselines: which file holds which benchmark, and how a file is replaced."""
 
+import errno
 import os
-from collections.abc import Collection
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 
 from pagedkv.errors import BaselineError, BaselineSchemaError
 from pytest_pagedkv.baselines.schema import Entry, parse, render
@@ -40,7 +44,7 @@ class Baselines:
         """The file that holds this benchmark, as messages name it."""
         return f"{self.shown}/counters/{_file_name(key)}"
 
-    def with_changes(self, changes: dict[str, Entry | None]) -> dict[str, str]:
+    def with_changes(self, changes: Mapping[str, Entry | None]) -> dict[str, str]:
         """Names and texts of the files that these changes touch; None removes an entry."""
         changed: dict[str, Entry | None] = {**self._entries, **changes}
         names = {_file_name(key) for key in changes}
@@ -50,23 +54,49 @@ class Baselines:
             for name in sorted(names)
         }
 
-    def write(self, changes: dict[str, Entry | None]) -> None:
+    def by_file(self, changes: Mapping[str, Entry | None]) -> list[dict[str, Entry | None]]:
+        """The changes in parts, one for each file, to be written one by one."""
+        parts: dict[str, dict[str, Entry | None]] = {}
+        for key in sorted(changes):
+            parts.setdefault(_file_name(key), {})[key] = changes[key]
+        return [parts[name] for name in sorted(parts)]
+
+    def write(self, changes: Mapping[str, Entry | None]) -> None:
         """Make these changes on disk; a file that loses its last entry is removed.
 
         Raises:
             BaselineError: a file cannot be written; it is as it was.
         """
         for name, text in self.with_changes(changes).items():
-            try:
+            with self._naming(name):
                 self._replace(name, text)
-            except OSError as error:
-                raise BaselineError(
-                    f"{self.shown}/counters/{name}: cannot be written ({error.strerror}), and is as it was; "
-                    "make it writable, or choose another folder with --pagedkv-baselines"
-                ) from error
+
+    def check_writable(self, keys: Iterable[str]) -> None:
+        """Try whether the baselines of these benchmarks, and new files, could be written.
+
+        Raises:
+            BaselineError: one could not.
+        """
+        for name in sorted({_file_name(key) for key in keys}):
+            with self._naming(name):
+                _refuse_read_only(self.directory / "counters" / name)
+        with self._naming(""):
+            folder = self.directory / "counters"
+            TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())).close()
+
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BaselineError(
+                f"{self.shown}/counters/{name}: cannot be written ({error.strerror}), and is as it was; "
+                "make it writable, or choose another folder with --pagedkv-baselines"
+            ) from error
 
     def _replace(self, name: str, text: str) -> None:
         path = self.directory / "counters" / name
+        _refuse_read_only(path)
         if text == render({}):
             path.unlink(missing_ok=True)
         else:
@@ -101,7 +131,7 @@ class Baselines:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a file as a whole, or leave it as it was."""
+    """Replace a file as a whole, or leave it as it was. It keeps its mode."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -110,9 +140,17 @@ def write_atomic(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refuse_read_only(path: Path) -> None:
+    """Renaming over a file asks nobody, and root may write everything: so look at the mode too."""
+    if path.exists() and not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):
+        raise PermissionError(errno.EACCES, "it is read-only", str(path))
 
 
 def _file_name(key: str) -> str:

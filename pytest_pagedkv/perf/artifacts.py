@@ -8,32 +8,28 @@ from pytest_pagedkv.baselines.store import write_atomic
 from pytest_pagedkv.perf.run import PerfRun
 from pytest_pagedkv.report.run_file import run_as_json
 
-__all__ = ["candidates_folder", "write_artifacts"]
+__all__ = ["write_artifacts"]
 
 _FOLDER = ".pagedkv-perf"
-
-
-def candidates_folder(root: Path) -> Path:
-    """Where the files lie that accept new benchmarks when they are copied over the baselines."""
-    return root / _FOLDER / "candidates" / "counters"
 
 
 def write_artifacts(run: PerfRun, exit_code: int) -> None:
     """Write all of them; where that is impossible, a note says so and the run goes on."""
     try:
         write_atomic(run.root / _FOLDER / ".gitignore", "*\n")
-        _write_candidates(run)
+        run.candidates = _write_candidates(run)
         write_atomic(run.root / _FOLDER / "run.json", run_as_json(run, exit_code))
     except OSError as error:
         run.notes.append(f"{_FOLDER} cannot be written: {error.strerror}")
 
 
-def _write_candidates(run: PerfRun) -> None:
-    """Each file is the stored one with the new benchmarks added, and with nothing else changed."""
-    folder = candidates_folder(run.root)
+def _write_candidates(run: PerfRun) -> Path:
+    """The folder to copy over the baselines: the stored files and what is new, with no other change."""
+    folder = run.root / _FOLDER / "candidates" / "counters"
     shutil.rmtree(folder, ignore_errors=True)
     new: dict[str, Entry | None] = {
         key: Entry(result.measured.counters or {}) for key, result in run.unstored().items()
     }
     for name, text in run.baselines.with_changes(new).items():
         write_atomic(folder / name, text)
+    return folder

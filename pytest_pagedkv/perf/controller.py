@@ -21,6 +21,9 @@ __all__ = ["Controller", "exit_code"]
 _REGRESSION = 10
 _MISSING = 11
 _NONDETERMINISTIC = 12
+_NO_TESTS = pytest.ExitCode.NO_TESTS_COLLECTED
+_OVER = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, _NO_TESTS)
+"""pytest's exit codes of a run that came to its end."""
 
 
 class Controller:
@@ -29,6 +32,10 @@ class Controller:
     def __init__(self, config: pytest.Config, run: PerfRun) -> None:
         self._config = config
         self._run = run
+        self._gate_failures: list[Verdict] = []
+        self._num_other_failures = 0
+        self._is_stopped_by_failures = False
+        self._has_section = False
 
     def pytest_report_header(self) -> str:
         """What is compared with what."""
@@ -69,43 +76,59 @@ class Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather one phase of one test."""
         plain = getattr(report, "pagedkv_measured", None)
-        if plain is None:
+        measured = None if plain is None else Measured.from_plain(plain)
+        if measured is not None:
+            self._run.results.setdefault(measured.key, Result(report.nodeid, measured)).add(report, measured)
+        if not report.failed:
             return
-        measured = Measured.from_plain(plain)
-        result = self._run.results.setdefault(measured.key, Result(report.nodeid, measured))
-        if report.when == "call":
-            result.measured = measured
-        result.outcomes[report.when] = report.outcome
+        if measured is not None and measured.failed_gate and measured.judgement is not None:
+            self._gate_failures.append(measured.judgement.verdict)
+        else:
+            self._num_other_failures += 1
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Count a file that could not be collected."""
+        self._num_other_failures += report.failed
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Tell a run that its failures stopped (-x, --sw) from one that a person did."""
+        option, num_failures = self._config.option, len(self._gate_failures)
+        is_internal = issubclass(excinfo.type, KeyboardInterrupt) and excinfo.type is not KeyboardInterrupt
+        is_full = 0 < (option.maxfail or 0) <= num_failures
+        self._is_stopped_by_failures = is_internal and (is_full or getattr(option, "stepwise", False))
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the files and settle the exit code."""
         run = self._run
-        if not run.results:
+        is_over = exitstatus in _OVER or self._is_stopped_by_failures
+        self._has_section = bool(run.results) or (is_over and not self._config.option.collectonly)
+        if not self._has_section:
             return
         run.stale = stale_keys(run.baselines.keys(), run.collected, lambda key: file_of(key, run.root))
-        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        if is_over:
             store(run)
-            session.exitstatus = self._settled(session, exitstatus)
-        write_artifacts(run, int(session.exitstatus))
+            session.exitstatus = self._settled(exitstatus)
+        if run.results:
+            write_artifacts(run, int(session.exitstatus))
         if not self._config.pluginmanager.hasplugin("terminalreporter"):
             sys.stderr.writelines(f"ERROR: {error}\n" for error in run.errors)
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Show the section."""
-        write_section(terminalreporter, self._run)
+        if self._has_section:
+            write_section(terminalreporter, self._run)
 
     def _count_elsewhere(self, keys: list[str] | None) -> None:
         timeout_s = self._run.options.second_pass_timeout_s
         self._run.second_pass = run_second_pass(self._config, keys, timeout_s)
 
-    def _settled(self, session: pytest.Session, exitstatus: int) -> int:
-        """The exit code: ours only where nothing but the gate made tests fail."""
-        if self._run.errors:
+    def _settled(self, exitstatus: int) -> int:
+        """The exit code: ours only where nothing but the gate made tests fail, or where storing failed."""
+        is_fine = exitstatus in (pytest.ExitCode.OK, _NO_TESTS)
+        is_ours = bool(self._gate_failures) and not self._num_other_failures and not is_fine
+        if self._run.errors and (is_ours or is_fine):
             return pytest.ExitCode.USAGE_ERROR
-        failures = [result for result in self._run.results.values() if result.failed_gate]
-        if exitstatus == pytest.ExitCode.OK or session.testsfailed != len(failures):
-            return exitstatus
-        return exit_code(result.verdict for result in failures)
+        return exit_code(self._gate_failures) if is_ours else exitstatus
 
 
 def exit_code(verdicts: Iterable[Verdict | None]) -> int:

@@ -20,6 +20,8 @@ _SILENT: dict[str, object] = {
     "maxfail": 0,
     "max_warnings": None,
     "stepwise": False,
+    "stepwise_skip": False,
+    "stepwise_reset": False,
     "lf": False,
     "usepdb": False,
     "trace": False,
@@ -83,8 +85,13 @@ class Counting:
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtestloop(self) -> Generator[None, object, object]:
-        """Hand over when all tests have run; a session that is cut short has nothing to hand over."""
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Hand over when all tests have run; a session that is cut short has nothing to hand over.
+
+        Under pytest-xdist a file that cannot be collected does not keep the others from being run.
+        """
+        if wanted_keys(self._folder) is None:
+            session.config.option.continue_on_collection_errors = True
         result = yield
         counted = {"counters": self._counters, "problems": self._problems}
         (self._folder / "counted.json").write_text(json.dumps(counted))

@@ -1,6 +1,5 @@
 """The gate itself, where the tests run: a benchmark whose counters are not right is a failed test."""
 
-import shlex
 from collections.abc import Generator, Mapping
 
 import pytest
@@ -12,13 +11,6 @@ from pytest_pagedkv.perf.result import BENCHMARK, Measured, TestedBenchmark
 from pytest_pagedkv.perf.run import PerfRun
 
 __all__ = ["Gate"]
-
-_ADVICE = {
-    Verdict.BETTER: "Better than {file}. Keep it, so that it cannot be lost unseen:",
-    Verdict.WORSE: "Worse than {file}, and the gate is exact. If it pays for something better, accept it:",
-    Verdict.CHANGED: "Not what {file} says, and the gate is exact. If it is right, accept it:",
-    Verdict.MISSING: "Store one in {file}: pytest --pagedkv-perf --pagedkv-update",
-}
 
 
 class Gate:
@@ -94,11 +86,8 @@ class Gate:
         return verdict in (Verdict.NONDETERMINISTIC, Verdict.MISSING)
 
     def _message(self, key: str, judgement: Judgement) -> str:
-        lines = [", ".join(judgement.details)]
-        if judgement.verdict in _ADVICE:
-            lines.append(_ADVICE[judgement.verdict].format(file=self._run.baselines.shown_file(key)))
+        """The facts, one a line; what can be done about them is told once, in the section."""
+        lines = [*judgement.details]
         if judgement.verdict.is_difference:
-            lines.append(
-                f"  pytest --pagedkv-perf --pagedkv-accept={shlex.quote(key)} --pagedkv-reason='...'"
-            )
+            lines.append(f"(baseline: {self._run.baselines.shown_file(key)})")
         return "\n".join(lines)

@@ -35,6 +35,8 @@ class _ReplayedTime:
 def hand_over(request: pytest.FixtureRequest, mark: PerfMark, timing: Timing) -> Timing:
     """Give the samples to pytest-benchmark, and say in `shared` whether it has them."""
     reason = _absent(request.config)
+    if reason is None and "benchmark" in request.fixturenames:
+        reason = "the test uses its fixture itself"
     return replace(timing, shared=_replayed(request, mark, timing) if reason is None else reason)
 
 
@@ -53,7 +55,7 @@ def _replayed(request: pytest.FixtureRequest, mark: PerfMark, timing: Timing) ->
 
 def _absent(config: pytest.Config) -> str | None:
     if not config.pluginmanager.hasplugin("pytest-benchmark"):
-        return "it is not installed or not loaded"
+        return "it is not loaded"
     if config.getoption("benchmark_skip", default=False):
         return "it skips everything (--benchmark-skip)"
     if hasattr(config, "workerinput"):

@@ -19,14 +19,19 @@ def benchmark_key(item: pytest.Item, root: Path) -> str:
     names = [
         node.name for node in dropwhile(lambda node: not isinstance(node, pytest.File), item.listchain())
     ]
-    return "::".join([file_key(item.path, root), *names[1:]])
+    return _as_text("::".join([file_key(item.path, root), *names[1:]]))
 
 
 def file_key(path: Path, root: Path) -> str:
     """A test file: relative to the root, or under "pytest_pagedkv/suite" if it is a shipped one."""
     if path.is_relative_to(SUITE):
         return f"{_SUITE_KEY}/{path.relative_to(SUITE).as_posix()}"
-    return Path(os.path.relpath(path, root)).as_posix()
+    return _as_text(Path(os.path.relpath(path, root)).as_posix())
+
+
+def _as_text(key: str) -> str:
+    """A file name may have bytes that are no text; baseline files have none."""
+    return key.encode(errors="backslashreplace").decode()
 
 
 def file_of(key: str, root: Path) -> Path:

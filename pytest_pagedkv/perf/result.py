@@ -77,12 +77,23 @@ class Result:
     Attributes:
         nodeid: pytest's name for the test.
         measured: what the call phase told.
-        outcomes: outcome of each phase, by phase.
+        outcomes: outcome of each phase, by phase; "xfailed" where a failure was expected.
+        skip_reason: why it was skipped, or "".
     """
 
     nodeid: str
     measured: Measured
     outcomes: dict[str, str] = field(default_factory=dict)
+    skip_reason: str = ""
+
+    def add(self, report: pytest.TestReport, measured: Measured) -> None:
+        """Take in one phase."""
+        if report.when == "call":
+            self.measured = measured
+        expected = report.skipped and hasattr(report, "wasxfail")
+        self.outcomes[report.when or ""] = "xfailed" if expected else report.outcome
+        if report.skipped and isinstance(report.longrepr, tuple | list):
+            self.skip_reason = str(report.longrepr[-1]).removeprefix("Skipped: ")
 
     @property
     def verdict(self) -> Verdict | None:
@@ -103,6 +114,14 @@ class Result:
     def passed_but_for_gate(self) -> bool:
         """Nothing but the gate failed."""
         return self.passed or (self.failed_gate and self._outcomes(but="call") == {"passed"})
+
+    @property
+    def skipped_as(self) -> str | None:
+        """Whether it was "skipped" or "xfailed"; None if neither."""
+        outcomes = self._outcomes()
+        if "failed" in outcomes:
+            return None
+        return next((word for word in ("skipped", "xfailed") if word in outcomes), None)
 
     @property
     def did_run(self) -> bool:

@@ -18,6 +18,7 @@ class PerfRun:
     Attributes:
         options: what the user asked for.
         root: pytest's root directory.
+        command: how to start such a run again.
         baselines: what is stored.
         second_pass: the counters under the other hash seed; None until they are there.
         collected: what was collected, before anything was deselected.
@@ -25,10 +26,12 @@ class PerfRun:
         stale: stored keys whose test is gone.
         notes: what the report should say besides.
         errors: what kept the run from doing what was asked.
+        candidates: the folder of files that accept what is new, once it is written.
     """
 
     options: Options
     root: Path
+    command: str
     baselines: Baselines
     second_pass: SecondPass | None = None
     collected: Collected = field(default_factory=Collected)
@@ -36,6 +39,7 @@ class PerfRun:
     stale: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    candidates: Path | None = None
 
     def unstored(self) -> dict[str, Result]:
         """The benchmarks, by key, that have no baseline, could have one, and get none from this run."""

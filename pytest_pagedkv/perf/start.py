@@ -1,12 +1,14 @@
 """Which hooks a process of a performance run has."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines import Baselines, Collected
+from pytest_pagedkv.options import Options
 from pytest_pagedkv.perf.controller import Controller
 from pytest_pagedkv.perf.counting import Counting, wanted_keys
 from pytest_pagedkv.perf.gate import Gate
@@ -33,7 +35,10 @@ def start(config: pytest.Config, state: State) -> None:
         _select(config, Selection(options, root, Collected(), wanted_keys(folder)))
         register(Counting(folder), "pagedkv-counting")
         return
-    run = PerfRun(options=options, root=root, baselines=_baselines(config, options.baselines))
+    baselines = _baselines(config, options.baselines)
+    if state.role is Role.CONTROLLER:
+        _check_writable(baselines, options)
+    run = PerfRun(options=options, root=root, command=_command(config), baselines=baselines)
     _select(config, Selection(options, root, run.collected))
     register(Gate(run), "pagedkv-gate")
     if state.role is Role.WORKER:
@@ -52,6 +57,22 @@ def _baselines(config: pytest.Config, folder: Path) -> Baselines:
         return Baselines(folder, _shown(folder, config))
     except BaselineError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _check_writable(baselines: Baselines, options: Options) -> None:
+    """Say now, and not after all tests have run, that nothing can be stored."""
+    try:
+        if options.update:
+            baselines.check_writable(baselines.keys())
+        elif options.accept:
+            baselines.check_writable(options.accept)
+    except BaselineError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _command(config: pytest.Config) -> str:
+    given = config.option.pagedkv_baselines
+    return shlex.join(["pytest", "--pagedkv-perf", *([f"--pagedkv-baselines={given}"] if given else [])])
 
 
 def _shown(path: Path, config: pytest.Config) -> str:

@@ -14,14 +14,13 @@ def store(run: PerfRun) -> None:
     """Update the baselines as far as the user asked; `run.notes` and `run.errors` say what came of it."""
     changes = _changes(run)
     run.notes += _refusals(run)
-    if not changes:
-        return
-    try:
-        run.baselines.write(changes)
-    except BaselineError as error:
-        run.errors.append(str(error))
-    else:
-        run.notes += _told(run.baselines, changes)
+    for part in run.baselines.by_file(changes):
+        try:
+            run.baselines.write(part)
+        except BaselineError as error:
+            run.errors.append(str(error))
+        else:
+            run.notes += _told(run.baselines, part)
 
 
 def _changes(run: PerfRun) -> dict[str, Entry | None]:

@@ -20,12 +20,13 @@ class Traces:
 
     Args:
         state: says where trace files are.
+        here: the folder that a relative PAGEDKV_TRACES is in.
         seed: of generated traces.
     """
 
-    def __init__(self, state: State, seed: int) -> None:
-        self._folder = os.environ.get("PAGEDKV_TRACES") or state.options.traces
-        self._root = state.root
+    def __init__(self, state: State, here: Path, seed: int) -> None:
+        named, ini = os.environ.get("PAGEDKV_TRACES"), state.options.traces
+        self._folder = here / named if named else state.root / ini if ini else None
         self._seed = seed
         self._kept: dict[tuple[object, ...], Trace] = {}
 
@@ -47,11 +48,10 @@ class Traces:
         return read_trace(self._find(name), **options)
 
     def _find(self, name: str) -> Path:
-        if not self._folder:
+        if self._folder is None:
             pytest.skip(f"trace {name}: no folder of traces is named; set PAGEDKV_TRACES")
-        folder = self._root / self._folder
-        paths = [folder / (name + ending) for ending in _ENDINGS]
+        paths = [self._folder / (name + ending) for ending in _ENDINGS]
         found = next((path for path in paths if path.is_file()), None)
         if found is None:
-            pytest.skip(f"trace {name}: not in {folder} (as {', '.join(_ENDINGS)})")
+            pytest.skip(f"trace {name}: not in {self._folder} (as {', '.join(_ENDINGS)})")
         return found

@@ -2,12 +2,12 @@
 
 import os
 import shlex
+import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_pagedkv.baselines import Verdict
-from pytest_pagedkv.perf.artifacts import candidates_folder
 from pytest_pagedkv.perf.meter import Timing
 from pytest_pagedkv.perf.result import Result
 from pytest_pagedkv.perf.run import PerfRun
@@ -28,42 +28,66 @@ _VERDICT_WORDS = {
     Verdict.NONDETERMINISTIC: "nondeterministic",
     Verdict.INCOMPARABLE: "incomparable",
 }
-_WORDS = [*_VERDICT_WORDS.values(), "without counters", "failed otherwise", "not run"]
+_WORDS = [*_VERDICT_WORDS.values(), "without counters", "failed otherwise", "not run", "xfailed", "skipped"]
+_WIDTH = 100
+_INDENT = 7
+_MAX_COUNTERS = 3
 _UNITS = (("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0))
 
 
 def write_section(terminal: "pytest.TerminalReporter", run: PerfRun) -> None:
     """Write failures, notes, new benchmarks, the count of the rest, and the timings."""
-    if not run.results:
-        return
+    terminal.ensure_newline()
     terminal.section("pagedkv perf")
-    terminal.write_line(_headline(run))
+    if run.results:
+        terminal.write_line(_headline(run))
+    else:
+        terminal.write_line("no benchmark: no test that was selected is marked pagedkv_perf")
     for word, text in _lines(run):
         terminal.write_line(f" {word:5} {text}", red=word in ("FAIL", "ERROR"))
-    terminal.write_line(f" {_tally(run)}")
-    for line in _timing_table(run):
+    for line in (*_tally(run), *_timing_table(run)):
         terminal.write_line(line)
 
 
 def _headline(run: PerfRun) -> str:
     seeds = f"{hash_seed()} and {run.second_pass.hash_seed}" if run.second_pass else hash_seed()
-    number = f"{len(run.results)} benchmark{'s' * (len(run.results) != 1)}"
+    number = _counted(len(run.results), "benchmark")
     return f"{number}, baselines {run.baselines.shown}, counted under PYTHONHASHSEED {seeds}"
 
 
 def _lines(run: PerfRun) -> Iterator[tuple[str, str]]:
     results = sorted(run.results.items())
-    yield from (("FAIL", _told(key, result)) for key, result in results if result.failed_gate)
+    failed = {key: result for key, result in results if result.failed_gate}
+    yield from (("FAIL", _told(key, result)) for key, result in failed.items())
     yield from (("note", _told(key, result)) for key, result in results if _is_noted(result))
+    yield from (("note", f"{key}   counts nothing") for key, result in results if _is_empty(result))
     yield from (("note", note) for note in run.notes)
     yield from (("ERROR", error) for error in run.errors)
-    new = run.unstored()
-    yield from (("new", f"{key}   {len(new[key].measured.counters or {})} counters") for key in sorted(new))
-    if new:
-        yield "", f"accept the new ones with: {_accept_command(run)}"
+    yield from (("", line) for line in _how_to_accept(run, failed))
+    yield from _new_lines(run)
     if run.stale and not run.options.update:
         yield from (("stale", f"{key}   its test is gone") for key in run.stale)
-        yield "", "drop the stale ones with: pytest --pagedkv-perf --pagedkv-update"
+        yield "", f"drop the stale ones with: {run.command} --pagedkv-update"
+
+
+def _new_lines(run: PerfRun) -> Iterator[tuple[str, str]]:
+    new = run.unstored()
+    for key, result in sorted(new.items()):
+        if not result.failed_gate:
+            yield "new", f"{key}   {_counted(len(result.measured.counters or {}), 'counter')}"
+    if new:
+        yield "", f"accept the new ones with: {_accept_command(run)}"
+
+
+def _how_to_accept(run: PerfRun, failed: Mapping[str, Result]) -> Iterator[str]:
+    """The command for one, and that for all where there are more."""
+    moved = [key for key, result in failed.items() if result.verdict and result.verdict.is_difference]
+    if moved:
+        what = "what is right" if len(moved) > 1 else "it, if it is right,"
+        key = shlex.quote(moved[0])
+        yield f"accept {what} with: {run.command} --pagedkv-accept={key} --pagedkv-reason='...'"
+    if len(moved) > 1:
+        yield f"accept all {len(moved)} with: {run.command} --pagedkv-update"
 
 
 def _is_noted(result: Result) -> bool:
@@ -74,27 +98,60 @@ def _is_noted(result: Result) -> bool:
     return verdict.is_difference or verdict is Verdict.INCOMPARABLE
 
 
+def _is_empty(result: Result) -> bool:
+    return result.passed and result.verdict is None
+
+
 def _told(key: str, result: Result) -> str:
+    """The benchmark and its worst counters; on a line of their own where two do not fit beside it."""
     details = result.measured.judgement.details if result.measured.judgement else ()
-    return f"{key}   {', '.join(details)}"
+    room = _WIDTH - _INDENT - len(key) - 3
+    if len(_joined(details, 2)) <= room:
+        return f"{key}   {_some(details, room, _MAX_COUNTERS)}"
+    return f"{key}\n{' ' * (_INDENT + 2)}{_some(details, _WIDTH - _INDENT - 2, _MAX_COUNTERS)}"
+
+
+def _some(parts: Sequence[str], width: int, most: int) -> str:
+    """The first parts that fit, at least one, and how many more there are."""
+    texts = (_joined(parts, number) for number in range(most, 1, -1))
+    return next((text for text in texts if len(text) <= width), _joined(parts, 1))
+
+
+def _joined(parts: Sequence[str], number: int) -> str:
+    more = [f"+{len(parts) - number} more"] if number < len(parts) else []
+    return ", ".join([*parts[:number], *more])
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _accept_command(run: PerfRun) -> str:
     """A copy: it takes in the new benchmarks and nothing else that this run may have found."""
-    candidates = os.path.relpath(candidates_folder(run.root))
-    return f"mkdir -p {_quoted(run)} && cp -r {shlex.quote(candidates)} {_quoted(run)}/"
+    if run.candidates is None:
+        return f"{run.command} --pagedkv-update"
+    folder, candidates = shlex.quote(run.baselines.shown), os.path.relpath(run.candidates)
+    return f"mkdir -p {folder} && cp -r {shlex.quote(candidates)} {folder}/"
 
 
-def _quoted(run: PerfRun) -> str:
-    return shlex.quote(run.baselines.shown)
-
-
-def _tally(run: PerfRun) -> str:
+def _tally(run: PerfRun) -> Iterator[str]:
     words = Counter(_word(result) for result in run.results.values())
-    return ", ".join(f"{words[word]} {word}" for word in sorted(words, key=_WORDS.index))
+    told = ", ".join(f"{words[word]} {word}" for word in sorted(words, key=_WORDS.index))
+    width = _WIDTH - len(told) - 3
+    reasons = sorted(
+        {
+            textwrap.shorten(result.skip_reason or "no reason given", max(20, width - 10), placeholder=" ...")
+            for result in run.results.values()
+            if result.skipped_as == "skipped"
+        }
+    )
+    if told:
+        yield f" {told}{': ' if reasons else ''}{_some(reasons, width, len(reasons))}"
 
 
 def _word(result: Result) -> str:
+    if result.skipped_as:
+        return result.skipped_as
     if not result.did_run:
         return "not run"
     if result.measured.counters is None or not result.passed_but_for_gate:
@@ -104,7 +161,8 @@ def _word(result: Result) -> str:
 
 def _timing_table(run: PerfRun) -> Iterator[str]:
     timings = {key: result.measured.timing for key, result in sorted(run.results.items())}
-    rows = [_row(key, timing) for key, timing in timings.items() if timing is not None]
+    names = _short_names(list(timings))
+    rows = [_row(name, each) for name, each in zip(names, timings.values(), strict=True) if each is not None]
     if not rows:
         return
     yield f" times of one call (not compared){_not_shared(run)}"
@@ -115,9 +173,16 @@ def _timing_table(run: PerfRun) -> Iterator[str]:
         yield f"  {name:<{widths[0]}}  {'  '.join(cells)}"
 
 
-def _row(key: str, timing: Timing) -> tuple[str, str, str, str]:
+def _short_names(keys: list[str]) -> list[str]:
+    """Without folders, where that leaves them different."""
+    parts = [key.partition("::") for key in keys]
+    names = [file.rpartition("/")[2] + separator + test for file, separator, test in parts]
+    return names if len(set(names)) == len(keys) else keys
+
+
+def _row(name: str, timing: Timing) -> tuple[str, str, str, str]:
     size = f"{len(timing.samples_ns)} x {timing.num_calls}"
-    return f"{key} {timing.metric}", duration(timing.best_ns), duration(timing.median_ns), size
+    return f"{name} {timing.metric}", duration(timing.best_ns), duration(timing.median_ns), size
 
 
 def _not_shared(run: PerfRun) -> str:

@@ -9,7 +9,7 @@ from pagedkv.errors import BaselineError, BaselineSchemaError
 from pytest_pagedkv.baselines import Baselines, Collected, Entry, stale_keys
 from pytest_pagedkv.baselines.schema import parse, render
 from pytest_pagedkv.baselines.store import write_atomic
-from tests.plugin.conftest import Project
+from tests.plugin.conftest import GATED, Project
 
 HEAD = '{"schema":"pagedkv-perf/1","kind":"counters","benchmarks":{\n'
 ENTRIES = {
@@ -58,6 +58,13 @@ def test_what_is_rendered_is_parsed_again() -> None:
             b'{"schema":"pagedkv-perf/2"}',
             "'pagedkv-perf/2', newer than 'pagedkv-perf/1', which this version reads; upgrade",
         ),
+        (b'{"schema":"pagedkv-perf/0"}', "schema is 'pagedkv-perf/0', and this version reads"),
+        (
+            b'{"schema":"pagedkv-perf/' + b"9" * 5000 + b'"}',
+            "newer than 'pagedkv-perf/1', which this version",
+        ),
+        (one({"counters": {}}, "test_\ud800.py::x"), "f.json:2: \\ud800 is a lone surrogate, half of a"),
+        (one({"counters": {}}, ""), "f.json:2: '' names no benchmark, such as 'tests/test_a.py::test_b'"),
         (
             b'{"schema":"pagedkv-perf/1","kind":"timing"}',
             "kind is 'timing', and this place is for 'counters'",
@@ -179,17 +186,38 @@ def test_a_fault_ends_the_session_before_any_test(project: Project) -> None:
     assert file.read_text() == "<<<<<<< HEAD\n"
 
 
-def test_a_folder_that_cannot_be_written_is_a_usage_error(project: Project) -> None:
-    """An update that cannot be stored says so, in the section or, without terminal, on stderr."""
-    project.gated(a={"n": 1})
+READ_ONLY = """
+import pathlib
 
-    result = project.perf("--pagedkv-update", "--pagedkv-baselines=/proc/nothing", "-p", "no:terminal")
-    shown = project.perf("--pagedkv-update", "--pagedkv-baselines=/proc/nothing")
+def pytest_sessionfinish():
+    pathlib.Path("perf_baselines/counters/test_gated.json").chmod(0o444)
+"""
 
-    message = (
-        "ERROR*/proc/nothing/counters/test_gated.json: cannot be written (*), and is as it was; make it *"
+
+def test_a_place_that_cannot_be_written_is_a_usage_error(project: Project) -> None:
+    """A folder or a read-only file is told before any test; what happens later is told in the section."""
+    project.gated(a={"n": 2})
+    project.stored(a={"n": 1})
+    project.write("test_other.py", GATED)
+    file = project.path / "perf_baselines/counters/test_gated.json"
+
+    folder = project.perf("--pagedkv-update", "--pagedkv-baselines=/proc/nothing")
+    project.write("conftest.py", READ_ONLY)
+    late = project.perf("--pagedkv-update")
+    (project.path / "conftest.py").unlink()
+    early = project.perf("--pagedkv-update")
+    file.chmod(0o640)
+    project.write("test_fails.py", "import pytest\n@pytest.mark.pagedkv_perf\ndef test_it(): 1 / 0\n")
+    stored = project.perf("--pagedkv-update")
+
+    assert (folder.ret, late.ret, early.ret, stored.ret) == (4, 4, 4, 1)
+    read_only = "ERROR*perf_baselines/counters/test_gated.json: cannot be written (it is read-only), and is *"
+    folder.stderr.fnmatch_lines(
+        ["ERROR: /proc/nothing/counters/: cannot be written (*), and is *; make it *"]
     )
-    assert (result.ret, shown.ret) == (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.USAGE_ERROR)
-    result.stderr.fnmatch_lines([message])
-    shown.stdout.fnmatch_lines([f"*{message}", "* 1 new"])
-    assert "Traceback" not in result.stderr.str() + shown.stdout.str()
+    early.stderr.fnmatch_lines([read_only])
+    late.stdout.fnmatch_lines([" note  stored in perf_baselines/counters/test_other.json", f" {read_only}"])
+    for result in (folder, early):
+        result.stdout.no_fnmatch_line("*collected*")
+    assert "Traceback" not in folder.stderr.str() + early.stderr.str() + late.stdout.str()
+    assert (file.stat().st_mode & 0o777, '"n": 2' in file.read_text()) == (0o640, True)

@@ -81,8 +81,8 @@ def test_traces_are_found_generated_or_skipped(project: Project, monkeypatch: py
 
     nowhere = project.run("-rs", "--pagedkv-seed=3")
     ini = project.run("-rs", "-o", "pagedkv_traces=folder", "-o", "pagedkv_seed=3")
-    monkeypatch.setenv("PAGEDKV_TRACES", str(project.path / "folder"))
-    environment = project.run("-o", "pagedkv_traces=nowhere", "--pagedkv-seed=3")
+    monkeypatch.setenv("PAGEDKV_TRACES", "folder")  # relative to where pytest is started, not to its root
+    environment = project.run("-o", "pagedkv_traces=nowhere", "--pagedkv-seed=3", "--rootdir=folder")
 
     nowhere.assert_outcomes(passed=1, skipped=2)
     nowhere.stdout.fnmatch_lines(["SKIPPED * trace mini: no folder of traces is named; set PAGEDKV_TRACES"])

@@ -56,24 +56,26 @@ def test_a_regression_is_a_failed_test(stored: Project) -> None:
     result.assert_outcomes(failed=3, passed=2)
     result.stdout.fnmatch_lines(
         [
-            "cow_copies 0 -> 128 (worse)",
-            "Worse than perf_baselines/counters/test_gated.json, and the gate is exact. *",
-            "  pytest --pagedkv-perf --pagedkv-accept='test_gated.py::*[[]worse[]]' --pagedkv-reason='...'",
-            "evictions 5 -> 4 (better)",
-            "Better than perf_baselines/counters/test_gated.json. Keep it, *",
-            "come absent -> 1 (changed), gone 1 -> absent (changed), rows 5 -> 6 (changed)",
+            "come absent -> 1 (changed)",
+            "gone 1 -> absent (changed)",
+            "rows 5 -> 6 (changed)",
+            "(baseline: perf_baselines/counters/test_gated.json)",
             "*= pagedkv perf =*",
             "5 benchmarks, baselines perf_baselines, counted under PYTHONHASHSEED 1 and 0",
             " FAIL  test_gated.py::test_gated[[]better[]]   evictions 5 -> 4 (better)",
-            " FAIL  test_gated.py::test_gated[[]changed[]]   come absent -> 1 *",
+            " FAIL  test_gated.py::test_gated[[]changed[]]",
+            "         come absent -> 1 (changed), gone 1 -> absent (changed), rows 5 -> 6 (changed)",
             " FAIL  test_gated.py::test_gated[[]worse[]]   cow_copies 0 -> 128 (worse)",
-            " new   test_gated.py::test_gated[[]new[]]   1 counters",
+            "       accept what is right with: pytest * --pagedkv-accept='test_gated.py::*[[]better[]]' *",
+            "       accept all 3 with: pytest --pagedkv-perf --pagedkv-update",
+            " new   test_gated.py::test_gated[[]new[]]   1 counter",
             "*accept the new ones with: mkdir -p perf_baselines && cp -r .pagedkv-perf/candidates/counters *",
             " 1 unchanged, 1 improved, 1 worse, 1 changed, 1 new",
             "FAILED test_gated.py::test_gated[[]worse[]] - Failed: cow_copies 0 -> 128 (worse)",
         ]
     )
     assert "Traceback" not in result.stdout.str()
+    assert result.stdout.str().count("--pagedkv-accept") == 1
     junit = stored.read("junit.xml")
     assert '<property name="pagedkv.cow_copies" value="128"' in junit
     assert '<property name="pagedkv.verdict" value="worse"' in junit
@@ -119,7 +121,7 @@ def test_a_required_baseline_that_is_missing_is_a_failure(stored: Project) -> No
 
     assert (alone.ret, both.ret, seed.ret, required.ret) == (11, 11, 0, 11)
     alone.stdout.fnmatch_lines(
-        ["there is no baseline", "Store one in perf_baselines/counters/test_gated.json:*"]
+        ["there is no baseline", " FAIL  *   there is no baseline", "*accept the new ones with: mkdir *"]
     )
     both.assert_outcomes(failed=4, passed=1)
     seed.stdout.fnmatch_lines(
@@ -147,11 +149,12 @@ def test_an_ordinary_failure_keeps_its_exit_code(stored: Project) -> None:
 
 
 def test_the_first_failure_can_end_the_run_and_be_run_again(stored: Project) -> None:
-    """With -x a regression stops the run, and --lf runs exactly what failed."""
+    """With -x or --sw a regression stops the run, and --lf runs exactly what failed."""
+    stepwise = stored.perf("--sw")
     first = stored.perf("-x")
     again = stored.perf("--lf")
 
-    assert (first.ret, again.ret) == (10, 10)
+    assert (stepwise.ret, first.ret, again.ret) == (10, 10, 10)
     first.assert_outcomes(passed=1, failed=1)
     again.assert_outcomes(failed=1)
     again.stdout.no_fnmatch_line(" stale *")
@@ -176,3 +179,64 @@ def test_files_of_one_name_in_two_folders_are_gated_apart(project: Project) -> N
     result.stdout.fnmatch_lines(
         [" FAIL  y/test_gated.py::test_gated[[]a[]]   n 1 -> 2 (changed)", " 1 unchanged*"]
     )
+
+
+WORDS = """
+import pytest
+pytestmark = pytest.mark.pagedkv_perf
+def test_nothing(): pass
+@pytest.mark.parametrize("i", range(3))
+def test_skipped(i): pytest.skip(f"reason {i % 2} " + "word " * 20)
+@pytest.mark.xfail(reason="known")
+def test_xfailed(pagedkv_benchmark): raise ValueError
+@pytest.mark.parametrize("i", range(6))
+def test_many(i, pagedkv_benchmark):
+    pagedkv_benchmark(int, rounds=1)
+    pagedkv_benchmark.record(**{f"rather_long_counter_{j}": j for j in range(8)})
+"""
+
+
+def test_the_section_fits_a_line_and_names_everything(project: Project) -> None:
+    """Reasons of skips, expected failures, tests that count nothing, the worst counters; 100 columns."""
+    project.write("tests/of/performance/test_words.py", WORDS)
+    project.write(".pagedkv-perf", "in the way")
+
+    result = project.perf("-q")
+    assert project.perf("--pagedkv-update").ret == 0
+    file = "perf_baselines/counters/test_words.json"
+    project.write(file, project.read(file).replace('_3": 3', '_3": 4').replace('_5": 5', '_5": 4'))
+    moved = project.perf("-q", "--tb=no")
+
+    assert (result.ret, moved.ret) == (0, 10)
+    result.stdout.fnmatch_lines(
+        [
+            "*[[]100%[]]",
+            "*= pagedkv perf =*",
+            " note  tests/of/performance/test_words.py::test_nothing   counts nothing",
+            " note  .pagedkv-perf cannot be written: *",
+            " new   tests/of/performance/test_words.py::test_many[[]0[]]   8 counters",
+            "       accept the new ones with: pytest --pagedkv-perf --pagedkv-update",
+            " 6 new, 1 without counters, 1 xfailed, 3 skipped: reason 0 * ..., +1 more",
+            "  test_words.py::test_many[[]0[]] cpu *",
+        ],
+        consecutive=False,
+    )
+    moved.stdout.fnmatch_lines(
+        [" FAIL  *test_many[[]5[]]", "         *_3 4 -> 3 (changed), *_5 4 -> 5 (changed)"]
+    )
+    told = [line for line in moved.outlines if "accept" not in line and not line.startswith("FAILED")]
+    assert max(map(len, told)) <= 100
+
+
+def test_a_run_without_benchmarks_says_so(project: Project) -> None:
+    """Without any marked test there is one line, and what is stale is told and dropped all the same."""
+    project.stored(a={"n": 1})
+    project.write("test_gated.py", "def test_it(): pass\n")
+
+    told, dropped = project.perf("-q"), project.perf("--pagedkv-update", "-q")
+
+    assert (told.ret, dropped.ret) == (pytest.ExitCode.NO_TESTS_COLLECTED,) * 2
+    told.stdout.fnmatch_lines(["no benchmark: *", " stale *", "*drop the stale ones with: pytest *"])
+    told.stdout.no_fnmatch_line("pagedkv: counting*")
+    dropped.stdout.fnmatch_lines(["no benchmark: *", " note  *   dropped, its test is gone"])
+    assert not (project.path / "perf_baselines/counters/test_gated.json").exists()

@@ -20,6 +20,11 @@ def test_both(pagedkv_benchmark):
     pagedkv_benchmark.record(n=1)
 
 @pytest.mark.pagedkv_perf
+def test_their_own(benchmark, pagedkv_benchmark):
+    benchmark.pedantic(int)
+    pagedkv_benchmark(int, rounds=2)
+
+@pytest.mark.pagedkv_perf
 def test_counters_only(pagedkv_benchmark):
     pagedkv_benchmark.record(n=1)
 """
@@ -32,11 +37,18 @@ def test_pytest_benchmark_gets_our_samples(project: Project) -> None:
     result = project.perf(*BENCHMARK, "--benchmark-json=out.json", "-W", "error")
 
     assert result.ret == 0
-    result.stdout.fnmatch_lines([" times of one call (not compared)", "*benchmark 'ours': 1 tests*"])
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        [
+            " times of one call (not compared), not in *: the test uses its fixture itself",
+            "*benchmark 'ours': 1 tests*",
+        ]
+    )
     theirs = json.loads(project.read("out.json"))["benchmarks"]
     ours = project.benchmarks(".pagedkv-perf/run.json")["test_timed.py::test_both"]["timing"]
     assert [(entry["group"], entry["name"], entry["stats"]["rounds"]) for entry in theirs] == [
-        ("ours", "test_both", 6)
+        ("ours", "test_both", 6),
+        (None, "test_their_own", 1),
     ]
     assert theirs[0]["options"]["timer"].endswith("measured_time")
     assert [1e9 * sample for sample in theirs[0]["stats"]["data"]] == pytest.approx(ours["samples_ns"])
@@ -45,7 +57,7 @@ def test_pytest_benchmark_gets_our_samples(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("-p", "no:benchmark"), "it is not installed or not loaded"),
+        (("-p", "no:benchmark"), "it is not loaded"),
         ((*BENCHMARK, "--benchmark-disable", "-W", "error"), "it is disabled"),
         ((*BENCHMARK, "--benchmark-skip"), "it skips everything (--benchmark-skip)"),
         ((*BENCHMARK, "-p", "other"), "its fixture is overridden by another plugin"),
@@ -56,6 +68,10 @@ def test_without_pytest_benchmark_we_time_all_the_same(
 ) -> None:
     """Absent, disabled, skipping or overridden: the section has the times, and says why only it has."""
     project.write("test_timed.py", TIMED)
+    module = project.path / "test_timed.py"
+    module.write_text(
+        TIMED.replace("their_own(benchmark,", "their_own(").replace("    benchmark.pedantic(int)\n", "")
+    )
     project.write("other.py", "import pytest\n@pytest.fixture\ndef benchmark(): return print\n")
 
     result = project.perf(*arguments)
@@ -90,7 +106,7 @@ def test_workers_judge_and_the_controller_writes(project: Project, distribution:
         [
             "pagedkv: counting under PYTHONHASHSEED=0 first, in a second process ...",
             " FAIL  test_gated.py::test_gated[[]b[]]   n 1 -> 2 (changed)",
-            " new   test_gated.py::test_gated[[]new[]]   1 counters",
+            " new   test_gated.py::test_gated[[]new[]]   1 counter",
             " stale test_gated.py::test_gated[[]gone[]]   its test is gone",
             " 1 unchanged, 1 changed, 1 new",
             "*not in pytest-benchmark's report: pytest-xdist switches it off",
@@ -98,6 +114,7 @@ def test_workers_judge_and_the_controller_writes(project: Project, distribution:
     )
     assert project.read("junit.xml").count('name="pagedkv.verdict"') == 3
     if distribution == "load":
+        assert project.perf(*arguments, "--maxfail=1").ret == 10
         assert project.perf(*arguments, "--pagedkv-update").ret == 0
         stored = project.benchmarks("perf_baselines/counters/test_gated.json")
         assert [entry["counters"]["n"] for entry in stored.values()] == [1, 2, 1]
@@ -129,3 +146,16 @@ def test_quiet_runs_work(project: Project) -> None:
     assert (silent.stdout.str(), silent.stderr.str()) == ("", "")
     quiet.stdout.fnmatch_lines([" FAIL  test_gated.py::test_gated[[]a[]]   n 1 -> 2 (changed)"])
     quiet.stdout.no_fnmatch_line("pagedkv: perf*")
+
+
+def test_a_file_that_cannot_be_collected_is_told_by_pytest(project: Project) -> None:
+    """Under pytest-xdist too it is pytest's own report of an error in collection, not one of ours."""
+    project.gated(a={"n": 1})
+    project.write("test_broken.py", "import nothing_of_that_name\n")
+
+    result = project.perf(*XDIST, "-n1")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR collecting test_broken.py*", "*ModuleNotFoundError*"])
+    assert "second counting pass" not in result.stderr.str() + result.stdout.str()

@@ -89,13 +89,13 @@ def test_the_other_process_leaves_no_trace(project: Project) -> None:
         "import json, os\n"
         "def pytest_configure(config):\n"
         "    assert 'PAGEDKV_COUNTING_FOLDER' not in os.environ\n"
-        "    names = 'xmlpath maxfail usepdb lf basetemp pagedkv_update log_file'.split()\n"
+        "    names = 'stepwise xmlpath maxfail usepdb lf basetemp pagedkv_update log_file'.split()\n"
         "    seen = {name: getattr(config.option, name) for name in names}\n"
         "    seen['cache'] = str(config.cache._cachedir)\n"
         "    path = f'seen-{os.environ[\"PYTHONHASHSEED\"]}.json'\n"
         "    config.rootpath.joinpath(path).write_text(json.dumps(seen))\n",
     )
-    options = ["--junitxml=junit.xml", "-x", "--lf", "--log-file=log.txt", "--pdb"]
+    options = ["--junitxml=junit.xml", "-x", "--lf", "--log-file=log.txt", "--pdb", "--sw-skip"]
 
     result = project.perf("-o", f"addopts={' '.join(options)}", "--pagedkv-update", "-q")
 

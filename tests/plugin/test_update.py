@@ -152,5 +152,5 @@ def test_a_skipped_benchmark_keeps_its_baseline(stored: Project) -> None:
     result = stored.perf("--pagedkv-update", "--pagedkv-require-baseline")
 
     assert result.ret == 0
-    result.stdout.fnmatch_lines([" 3 not run"])
+    result.stdout.fnmatch_lines([" 3 skipped: not today"])
     assert stored.read(FILE) == before
