@@ -28,6 +28,8 @@ def as_block_ids(ids: Iterable[int]) -> "array[int]":
     """
     if type(ids) is array and ids.typecode == "q":
         return ids
+    if isinstance(ids, (bytes, bytearray)):
+        raise InvalidRequest(f"block ids must be a collection of ints, got {type(ids).__name__}")
     if isinstance(ids, np.ndarray):
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise InvalidRequest(f"block ids must be a 1-D integer array, got {ids.ndim}-D of {ids.dtype}")

@@ -72,9 +72,14 @@ class BlockPool(FreeQueue):
             raise self._unknown(np.array([block]))
         return max(0, self._state[block])
 
-    def ref_counts(self) -> Int64s:
-        """Reference count of every block, 0 for free ones. Shape `[num_blocks]` (int64), a copy."""
-        return np.maximum(self._state_v, 0)
+    def ref_counts(self, ids: Iterable[int] | None = None) -> Int64s:
+        """Reference count of these blocks, or of every block; 0 for free ones. A vector (int64), a copy.
+
+        Raises:
+            UnknownBlock: an id is outside the pool.
+        """
+        state = self._state_v if ids is None else self._held(as_vector(as_block_ids(ids)))
+        return np.maximum(state, 0)
 
     def cached_mask(self) -> npt.NDArray[np.bool_]:
         """Which blocks are marked as cached, in use or idle. Shape `[num_blocks]` (bool), a copy."""
@@ -170,12 +175,11 @@ class BlockPool(FreeQueue):
         Raises:
             OutOfBlocks: it would not.
         """
-        if n > self._num_free:
-            raise self._refusal(n)
-        if n + len(kept := as_vector(as_block_ids(keep))) > self._num_free:
-            num_idle = int(np.count_nonzero(self._held(kept) < 0))
+        kept = as_block_ids(keep)
+        if n + len(kept) > self._num_free:
+            num_idle = int(np.count_nonzero(self._held(as_vector(kept)) < 0))
             if n + num_idle > self._num_free:
-                raise self._refusal(n, num_idle)
+                raise self._refusal(n, len(kept), num_idle)
 
     # ---- blocks with content worth keeping
 
@@ -279,12 +283,15 @@ class BlockPool(FreeQueue):
             highest = int(self._state_v[blocks].max())
             emit(BlocksShared(len(blocks), num_revived, highest, self._num_free, self._num_blocks))
 
-    def _refusal(self, n: int, num_kept: int = 0) -> Exception:
+    def _refusal(self, n: int, num_kept: int = 0, num_kept_idle: int = 0) -> Exception:
+        """Why `n` blocks cannot be had beside `num_kept` others, of which some are still in the queue."""
+        if not isinstance(n, (int, np.integer)):
+            raise TypeError
         if n < 0:
             return InvalidRequest(f"asked for {n} blocks; the number must not be negative")
         free = self._num_free - self._num_evictable
-        evictable = self._num_evictable - num_kept
+        evictable = self._num_evictable - num_kept_idle
         if (emit := self.events.emit) is not None:
             emit(AllocationFailed(n, free, evictable))
         never = f"the pool has {self._num_blocks} blocks in all, so this can never be served"
-        return OutOfBlocks(n, free, evictable, never if n > self._num_blocks else "")
+        return OutOfBlocks(n, free, evictable, never if n + num_kept > self._num_blocks else "")

@@ -40,6 +40,8 @@ class CacheConfig:
     def __post_init__(self) -> None:
         _require_positive("num_blocks", self.num_blocks)
         _require_positive("block_size", self.block_size)
+        if not isinstance(self.prefix_caching, bool):
+            raise ConfigError(f"prefix_caching is {self.prefix_caching!r}; it must be True or False")
         _require_choice("fork_mode", self.fork_mode, get_args(ForkMode))
         _require_choice("prefix_keys", self.prefix_keys, get_args(PrefixKeys))
 

@@ -169,7 +169,8 @@ class EventStream:
 
     Attributes:
         emit: what to call with an event, or None while no sink is attached. Sinks run in the order in which
-            they were attached; an exception of a sink reaches the caller of the operation that emitted.
+            they were attached. A sink must not raise: it is called in the middle of an operation, and what it
+            raises reaches the caller with the rest undone.
     """
 
     __slots__ = ("_sinks", "emit")

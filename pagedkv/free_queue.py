@@ -10,9 +10,10 @@ A block is an int. Two arrays say everything:
 The entry at position p is valid if and only if state[queue[p]] == ~p. So a cached block is taken back from
 anywhere by writing one number, and stale entries are skipped when the head reaches them. The queue is a
 ring of at least twice as many entries as there are blocks. When stale ones crowd it, each release moves a few
-valid entries forward until no stale ones are left between them. So every operation is O(blocks it names),
-whatever the size of the pool, and none stops to tidy up the whole of it. Small requests walk the arrays item
-by item, large ones as vectors over the same memory.
+valid entries forward until no stale ones are left between them, so that none stops to tidy up all of it.
+Every operation is O(blocks it names), whatever the size of the pool; allocation is so amortised, as it has to
+pass the stale entries that stand at the head. Small requests walk the arrays item by item, large ones as
+vectors over the same memory.
 """
 
 from array import array
@@ -176,8 +177,10 @@ class FreeQueue:
                 self._head = place + n
                 return ids
         ids = array("q")
+        num_looked_at = max(2 * n, 4 * FEW)
         while len(ids) < n:
-            stop = min(place + max(2 * (n - len(ids)), 4 * FEW), self._tail)
+            stop = min(place + num_looked_at, self._tail)
+            num_looked_at *= 2
             positions = np.arange(place, stop) & self._mask
             window = self._queue_v[positions]
             valid = np.flatnonzero(self._state_v[window] == ~positions)[: n - len(ids)]

@@ -204,7 +204,7 @@ def test_a_pool_needs_a_positive_number_of_blocks(num_blocks: object) -> None:
         BlockPool(num_blocks)
 
 
-@pytest.mark.parametrize("n", [-1, 2.5, "3", None])
+@pytest.mark.parametrize("n", [-1, 2.5, "3", None, float("nan")])
 def test_only_a_count_can_be_allocated(n: object) -> None:
     """A negative count, or something else, is refused with the number, and changes nothing."""
     pool = BlockPool(8)
@@ -276,7 +276,8 @@ def test_negative_ids_are_not_counted_from_the_end(block: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "ids", [5, ["a"], [1.0], None, [2**70], array("d", [1.0]), np.zeros((2, 2), int), np.array([0.5])]
+    "ids",
+    [5, ["a"], [1.0], None, [2**70], array("d", [1.0]), b"\0" * 8, np.zeros((2, 2), int), np.array([0.5])],
 )
 def test_ids_that_are_none(ids: object) -> None:
     """What is no collection of ints is refused with a message that shows it."""

@@ -37,6 +37,19 @@ def test_lines_are_exact(caplog: pytest.LogCaptureFixture) -> None:
     assert lines[-1] == ("DEBUG", "[Allocator] Fragmentation: 0.73")
 
 
+def test_alarms_start_beyond_their_bounds(caplog: pytest.LogCaptureFixture) -> None:
+    """Three references, and a fragmentation of 0.4, are still quiet."""
+    cache = BlockManager(CacheConfig(num_blocks=8, block_size=5))
+    cache.events.attach(CacheLog(cache))
+    with caplog.at_level("DEBUG", logger="pagedkv"):
+        cache.admit(1, range(3))
+        cache.fork(1, 2)
+        cache.fork(1, 3)
+    lines = [record.message for record in caplog.records]
+    assert "[Allocator] Fragmentation: 0.40" in lines
+    assert not {"[KV] Refcount over 3", "[Allocator] Fragmentation > 0.4"} & set(lines)
+
+
 def test_the_alarm_sounds_once_for_each_rise(caplog: pytest.LogCaptureFixture) -> None:
     """While fragmentation stays high nothing is repeated; after it fell, the next rise is told."""
     cache = BlockManager(CacheConfig(num_blocks=32, block_size=8))

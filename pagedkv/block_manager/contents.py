@@ -63,12 +63,14 @@ class TokenContents:
         if rest:
             self.tokens[table[first + num_full], :rest] = tokens[len(tokens) - rest :]
 
-    def register(self, namespace: str, table: Int32s, start: int, stop: int) -> None:
+    def register(self, namespace: str | None, table: Int32s, start: int, stop: int) -> None:
         """Put the full blocks at positions `start` .. `stop` - 1 of a block table into the index."""
         if start < stop:
             mark_registered(self._pool, self._insert(namespace, table, start, stop))
 
-    def register_filled(self, namespaces: list[str], tables: Int32s, rows: Int64s, tails: Int64s) -> None:
+    def register_filled(
+        self, namespaces: list[str | None], tables: Int32s, rows: Int64s, tails: Int64s
+    ) -> None:
         """Put one block of each of several sequences into the index: the one that has just become full.
 
         Args:
@@ -90,8 +92,10 @@ class TokenContents:
             added += self._insert(namespaces[row], tables[row], tail, tail + 1)
         mark_registered(self._pool, added)
 
-    def _insert(self, namespace: str, table: Int32s, start: int, stop: int) -> "array[int]":
+    def _insert(self, namespace: str | None, table: Int32s, start: int, stop: int) -> "array[int]":
         """Register blocks behind the one before; if that is no entry but a twin of one, by their path."""
+        if namespace is None:
+            return array("q")
         behind = int(table[start - 1]) if start else None
         if behind is not None and behind not in self.index:
             start, behind = 0, None
@@ -103,18 +107,12 @@ class TokenContents:
         """Do to the tokens what the copy kernel does to the KV."""
         self.tokens[destination] = self.tokens[source]
 
-    def before_write(self, block: int) -> None:
-        """A block's only owner is about to overwrite it: prefixes through it are gone."""
-        if block in self.index:
-            unregister(self._pool, self.index, np.array([block]))
-
     def check_integrity(self) -> None:
-        """Check that the index says of every block what the block holds.
+        """Check that the index knows every block by the tokens that it holds.
 
         Raises:
             InvariantError: it does not.
         """
-        self.index.check_integrity()
         for blocks, keys in self.index.paths():
             if self.tokens[np.array(blocks, np.int64)].tobytes() != keys:
                 raise InvariantError(f"the index knows blocks {list(blocks)} by tokens that they do not hold")

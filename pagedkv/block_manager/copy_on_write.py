@@ -2,6 +2,10 @@
 
 Only the partly filled last block of a sequence can be written, and only a fork or a truncation can make it
 shared or registered. Those set the row's guard, so that a plain decode step looks at nothing.
+
+Only live sequences count as holders. A reference that waits for a step in flight keeps its block from being
+handed out again, but makes nobody copy: the engine orders what a sequence writes behind the steps that it has
+in flight, shared block or not.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,11 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pagedkv.block_ids import Int64s
-from pagedkv.block_manager.contents import TokenContents
+from pagedkv.block_manager.contents import TokenContents, unregister
 from pagedkv.block_manager.sequence_table import SequenceTable
 from pagedkv.block_manager.steps import StepsInFlight
 from pagedkv.block_pool import BlockPool
 from pagedkv.events import BlocksCopied
+from pagedkv.prefix_cache import IdIndex, TokenIndex
 
 if TYPE_CHECKING:
     from array import array
@@ -42,9 +47,15 @@ class CopyOnWrite:
     """Decides who copies, and does to tables, references and prefix cache what a copy means."""
 
     def __init__(
-        self, pool: BlockPool, sequences: SequenceTable, steps: StepsInFlight, contents: TokenContents | None
+        self,
+        pool: BlockPool,
+        sequences: SequenceTable,
+        steps: StepsInFlight,
+        contents: TokenContents | None,
+        index: TokenIndex | IdIndex | None,
     ) -> None:
         self._pool = pool
+        self._index = index
         self._sequences = sequences
         self._steps = steps
         self._contents = contents
@@ -62,7 +73,7 @@ class CopyOnWrite:
         for i in np.flatnonzero(sequences.guarded[rows]).tolist():
             row, position = int(rows[i]), int(num_tokens[i]) // block_size
             block = int(sequences.tables[row, position])
-            left = num_holders.get(block) or self._pool.ref_count(block)
+            left = num_holders.get(block) or self._pool.ref_count(block) - self._steps.num_waiting(block)
             num_holders[block] = left - 1
             (writers.sharing if left > 1 else writers.owning).append((row, position, block))
         return writers
@@ -81,8 +92,8 @@ class CopyOnWrite:
             self._steps.give_back(row, np.array([block]))
         for row, _, block in writers.owning:
             self._sequences.guard(row, False)
-            if self._contents is not None:
-                self._contents.before_write(block)
+            if self._index is not None and block in self._index:  # prefixes through it are gone
+                unregister(self._pool, self._index, np.array([block]))
         return copies
 
     def record(self, copies: Copies, at_fork: bool) -> None:

@@ -9,7 +9,7 @@ from pagedkv.block_ids import Int64s
 from pagedkv.block_manager.contents import TokenContents, mark_registered, unregister
 from pagedkv.block_manager.copy_on_write import CopyOnWrite
 from pagedkv.block_manager.placement import BatchPlacement, Placement
-from pagedkv.block_manager.token_ids import TokenIds, as_token_ids
+from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_namespace
 from pagedkv.block_manager.view import CacheView
 from pagedkv.config import CacheConfig
 from pagedkv.errors import ConfigError, InvalidRequest
@@ -47,7 +47,7 @@ class BlockManager(CacheView):
     def __init__(self, config: CacheConfig) -> None:
         super().__init__(config)
         self.pool.on_evict = self._forget_evicted
-        self._cow = CopyOnWrite(self.pool, self._sequences, self._steps, self._contents)
+        self._cow = CopyOnWrite(self.pool, self._sequences, self._steps, self._contents, self._index)
 
     # ---- sequences come and go
 
@@ -72,6 +72,7 @@ class BlockManager(CacheView):
         if self._ids is not None:
             raise ConfigError('prefix_keys is "ids", so prompts come with their block ids: call admit_keys')
         self._sequences.require_new(seq_id)
+        require_namespace(namespace)
         tokens = as_token_ids(token_ids)
         contents = self._contents
         reused = _NO_BLOCKS if contents is None else contents.match(namespace, tokens)
@@ -100,7 +101,8 @@ class BlockManager(CacheView):
 
         Raises:
             DuplicateSequence: the id is live.
-            InvalidRequest: negative lengths, or a total below the prompt's.
+            InvalidRequest: negative lengths, a total below the prompt's, or ids that are not hashable, None,
+                or not distinct.
             ConfigError: the cache compares tokens (`admit`), or keeps no prefixes.
             OutOfBlocks: not enough blocks; needs those beyond the reused ones.
         """
@@ -115,12 +117,12 @@ class BlockManager(CacheView):
                 f"a prompt of {num_prompt_tokens!r} tokens does not fit a total of {total!r}"
             )
         self._sequences.require_new(seq_id)
-        num_lookup = min(len(block_ids), max(0, num_prompt_tokens - 1) // self._block_size)
-        reused = index.match(block_ids[:num_lookup])
+        full = _checked_ids(block_ids, num_prompt_tokens // self._block_size)
+        num_lookup = min(len(full), max(0, num_prompt_tokens - 1) // self._block_size)
+        reused = index.match(full[:num_lookup])
         new = self._open(seq_id, "", reused, total)
-        num_reused, num_full = len(reused), min(len(block_ids), num_prompt_tokens // self._block_size)
-        added = index.insert(block_ids[num_reused:num_full], new[: num_full - num_reused])
-        mark_registered(self.pool, added)
+        num_reused = len(reused)
+        mark_registered(self.pool, index.insert(full[num_reused:], new[: len(full) - num_reused]))
         self._emit_lookup(num_prompt_tokens, num_lookup, num_reused)
         return self._admitted(seq_id, total, num_reused)
 
@@ -286,13 +288,20 @@ class BlockManager(CacheView):
     # ---- the prefix cache as a whole
 
     def reset_prefix_cache(self) -> None:
-        """Forget every cached prefix; blocks stay with their sequences, or in the free queue."""
+        """Forget every cached prefix; blocks stay with their sequences, or in the free queue.
+
+        What live sequences and their forks hold and write from now on rests on KV from before the reset, so
+        it does not enter the cache either.
+        """
+        self._sequences.bar_from_registration()
         if self._index is not None:
             unregister(self.pool, self._index, np.array(self._index.blocks(), np.int64))
 
     # ---- how
 
-    def _open(self, seq_id: int, namespace: str, reused: "array[int]", num_tokens: int) -> "array[int]":
+    def _open(
+        self, seq_id: int, namespace: str | None, reused: "array[int]", num_tokens: int
+    ) -> "array[int]":
         """Make a sequence live on reused blocks and as many new ones as it needs, which are returned."""
         num_new = -(-num_tokens // self._block_size) - len(reused)
         self.pool.require(num_new, keep=reused)
@@ -303,7 +312,12 @@ class BlockManager(CacheView):
         return new
 
     def _place(
-        self, seq_id: int, namespace: str, shared: "array[int] | Int64s", new: "array[int]", num_tokens: int
+        self,
+        seq_id: int,
+        namespace: str | None,
+        shared: "array[int] | Int64s",
+        new: "array[int]",
+        num_tokens: int,
     ) -> int:
         """Give a sequence a row on blocks whose references it has."""
         num_blocks = len(shared) + len(new)
@@ -353,3 +367,15 @@ class BlockManager(CacheView):
 
 def _is_int(value: object) -> bool:
     return isinstance(value, (int, np.integer))
+
+
+def _checked_ids(block_ids: Sequence[Hashable], num_full: int) -> Sequence[Hashable]:
+    """The ids of the prompt's full blocks: at most `num_full`, hashable and distinct."""
+    try:
+        full = block_ids[:num_full]
+        distinct = set(full)
+    except (TypeError, KeyError):
+        raise InvalidRequest(f"block ids must be a sequence of hashable ids, got {block_ids!r:.80}") from None
+    if None in distinct or len(distinct) < len(full):
+        raise InvalidRequest("block ids stand for prefixes, so they must be distinct, and none of them None")
+    return full

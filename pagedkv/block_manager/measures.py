@@ -9,15 +9,17 @@ from pagedkv.block_pool import BlockPool
 from pagedkv.errors import InvariantError
 from pagedkv.prefix_cache import IdIndex, TokenIndex
 
-__all__ = ["check_integrity", "fragmentation"]
+__all__ = ["check_integrity", "fragmentation", "internal_ratio"]
 
 _NO_BLOCKS = np.empty(0, np.int64)
 
 
-def fragmentation(pool: BlockPool, sequences: SequenceTable, block_size: int) -> Fragmentation:
+def fragmentation(
+    pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool
+) -> Fragmentation:
     """How much of the space in use is wasted, and how scattered blocks are."""
     num_slots = (pool.num_blocks - pool.num_free) * block_size
-    num_wasted = num_slots - int(_written_slots(pool.num_blocks, sequences, block_size).sum())
+    num_wasted = _num_wasted(pool, sequences, block_size, any_waits)
     expected = len(sequences) * (block_size - 1) / 2
     runs, table_runs = pool.free_runs(), _table_runs(sequences, block_size)
     return Fragmentation(
@@ -29,6 +31,12 @@ def fragmentation(pool: BlockPool, sequences: SequenceTable, block_size: int) ->
         num_table_runs=len(table_runs),
         mean_table_run=float(table_runs.mean()) if len(table_runs) else 0.0,
     )
+
+
+def internal_ratio(pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool) -> float:
+    """1 - written slots of live sequences / slots of the blocks in use; 0.0 with no block in use."""
+    num_slots = (pool.num_blocks - pool.num_free) * block_size
+    return _num_wasted(pool, sequences, block_size, any_waits) / num_slots if num_slots else 0.0
 
 
 def check_integrity(
@@ -74,6 +82,25 @@ def _tables(sequences: SequenceTable, block_size: int) -> list[Int32s | Int64s]:
     num_blocks = -(-sequences.num_tokens[rows] // block_size)
     tables = [sequences.tables[row, :n] for row, n in zip(rows.tolist(), num_blocks.tolist(), strict=True)]
     return [_NO_BLOCKS, *tables]
+
+
+def _num_wasted(pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool) -> int:
+    """Slots of the blocks in use that hold no token of a live sequence.
+
+    If no reference waits for a step, and a partly filled block is held only by sequences that end in it, those
+    blocks are all there is to look at: O(sequences).
+    """
+    rows = sequences.rows()
+    full, offsets = np.divmod(sequences.num_tokens[rows], block_size)
+    partial = offsets > 0
+    tails = sequences.tables[rows[partial], full[partial]]
+    blocks, which, counts = np.unique(tails, return_inverse=True, return_counts=True)
+    filled = np.zeros(len(blocks), np.int64)
+    np.maximum.at(filled, which, offsets[partial])
+    if not any_waits and (pool.ref_counts(blocks) == counts).all():
+        return len(blocks) * block_size - int(filled.sum())
+    num_slots = (pool.num_blocks - pool.num_free) * block_size
+    return num_slots - int(_written_slots(pool.num_blocks, sequences, block_size).sum())
 
 
 def _written_slots(num_blocks: int, sequences: SequenceTable, block_size: int) -> Int64s:

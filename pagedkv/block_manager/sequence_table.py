@@ -26,7 +26,7 @@ class SequenceTable:
             Shape `[num_rows]` (bool).
         num_guarded: how many rows are guarded.
         last_step: last step that reads the row's blocks. Shape `[num_rows]` (int64).
-        namespaces: prefix-cache namespace of each row.
+        namespaces: prefix-cache namespace of each row; None if its blocks must not be registered.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class SequenceTable:
         self.guarded: npt.NDArray[np.bool_] = np.zeros(_FIRST_ROWS, np.bool_)
         self.num_guarded = 0
         self.last_step: Int64s = np.zeros(_FIRST_ROWS, np.int64)
-        self.namespaces: list[str] = [""] * _FIRST_ROWS
+        self.namespaces: list[str | None] = [""] * _FIRST_ROWS
         self._row_of: dict[int, int] = {}
         self._spare = list(range(_FIRST_ROWS - 1, -1, -1))
         self._batch = _NO_BATCH
@@ -76,10 +76,13 @@ class SequenceTable:
             UnknownSequence: one of them is not live.
             DuplicateSequence: one of them is named twice.
         """
-        ids = seq_ids.tolist() if isinstance(seq_ids, np.ndarray) else list(seq_ids)
         known, rows = self._batch
-        if ids == known:
-            return rows
+        try:
+            ids = seq_ids.tolist() if isinstance(seq_ids, np.ndarray) else list(seq_ids)
+            if ids == known:
+                return rows
+        except (TypeError, ValueError):
+            raise InvalidRequest(f"sequence ids must be a sequence of ints, got {seq_ids!r:.80}") from None
         try:
             rows = np.array([self._row_of[seq_id] for seq_id in ids], np.int64)
         except (KeyError, TypeError):
@@ -105,7 +108,7 @@ class SequenceTable:
                 f"sequence {seq_id} is live already; release it first, or choose another id"
             )
 
-    def open(self, seq_id: int, namespace: str, num_blocks: int) -> int:
+    def open(self, seq_id: int, namespace: str | None, num_blocks: int) -> int:
         """Give a new sequence a row with room for `num_blocks` blocks."""
         if not self._spare:
             self._grow_rows()
@@ -123,6 +126,11 @@ class SequenceTable:
         self.num_tokens[row] = 0
         self._spare.append(row)
         self._batch = _NO_BATCH
+
+    def bar_from_registration(self) -> None:
+        """Let nothing that live sequences and their forks write enter the prefix cache."""
+        for row in self._row_of.values():
+            self.namespaces[row] = None
 
     def guard(self, row: int, on: bool) -> None:
         """Set or clear a row's guard."""

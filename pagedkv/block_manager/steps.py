@@ -1,6 +1,7 @@
 """Steps in flight: references that outlive their sequence because a running step still reads the blocks."""
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 
@@ -24,6 +25,7 @@ class StepsInFlight:
         self._begun = 0
         self._retired = 0
         self._waiting: list[tuple[int, Int64s]] = []  # (last step that reads them, blocks), by step
+        self._num_waiting: Counter[int] = Counter()  # the same by block
 
     def begin(self, seq_ids: Sequence[int]) -> int:
         """A step that reads these sequences' blocks is now in flight; returns its number."""
@@ -34,7 +36,7 @@ class StepsInFlight:
 
     def retire(self, step: int) -> None:
         """A step is done, and with it every earlier one."""
-        if not self._retired < step <= self._begun:
+        if not isinstance(step, int) or not self._retired < step <= self._begun:
             flight = (
                 f"steps {self._retired + 1} to {self._begun} are"
                 if self._retired < self._begun
@@ -43,7 +45,9 @@ class StepsInFlight:
             raise InvalidRequest(f"step {step!r} is not in flight; {flight}")
         self._retired = step
         while self._waiting and self._waiting[0][0] <= step:
-            self._pool.free(self._waiting.pop(0)[1])
+            _, blocks = self._waiting.pop(0)
+            self._num_waiting -= Counter(blocks.tolist())
+            self._pool.free(blocks)
 
     def give_back(self, row: int, blocks: Int64s) -> bool:
         """Drop a row's references; returns whether they wait for a step."""
@@ -52,7 +56,17 @@ class StepsInFlight:
             self._pool.free(blocks)
             return False
         insort(self._waiting, (step, blocks), key=itemgetter(0))
+        self._num_waiting.update(blocks.tolist())
         return True
+
+    @property
+    def any_waits(self) -> bool:
+        """Whether any reference waits."""
+        return bool(self._waiting)
+
+    def num_waiting(self, block: int) -> int:
+        """References to a block that wait."""
+        return self._num_waiting[block] if self._waiting else 0
 
     def waiting_blocks(self) -> list[Int64s]:
         """Blocks whose references wait, one vector for each time they were given back."""

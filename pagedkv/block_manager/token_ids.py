@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pagedkv.block_ids import Int32s
 from pagedkv.errors import InvalidRequest
 
-__all__ = ["TokenIds", "as_token_ids"]
+__all__ = ["TokenIds", "as_token_ids", "require_namespace"]
 
 TokenIds = Sequence[int] | npt.NDArray[np.integer]
 
@@ -26,10 +26,22 @@ def as_token_ids(token_ids: TokenIds) -> Int32s:
     """
     if isinstance(token_ids, np.ndarray):
         return _from_ndarray(token_ids)
+    if not isinstance(token_ids, Sequence) or isinstance(token_ids, (str, bytes, bytearray)):
+        raise InvalidRequest(_complaint(token_ids))
     try:
         return np.frombuffer(_packer(len(token_ids)).pack(*token_ids), np.int32)
     except (TypeError, struct.error):
         raise InvalidRequest(_complaint(token_ids)) from None
+
+
+def require_namespace(namespace: str) -> None:
+    """Check that a namespace is a string.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not isinstance(namespace, str):
+        raise InvalidRequest(f"namespace is {namespace!r:.80}; it must be a str")
 
 
 @lru_cache(maxsize=512)
@@ -49,7 +61,7 @@ def _from_ndarray(tokens: npt.NDArray[np.generic]) -> Int32s:
 
 def _complaint(token_ids: object) -> str:
     """Why these are no token ids, naming the first that is wrong."""
-    if not isinstance(token_ids, Sequence) or isinstance(token_ids, str):
+    if not isinstance(token_ids, Sequence) or isinstance(token_ids, (str, bytes, bytearray)):
         return f"token ids must be a sequence of ints or a 1-D integer array, got {type(token_ids).__name__}"
     for position, token in enumerate(cast("Sequence[object]", token_ids)):
         try:

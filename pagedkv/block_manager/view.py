@@ -9,10 +9,10 @@ from pagedkv.block_manager.contents import TokenContents
 from pagedkv.block_manager.placement import Fragmentation
 from pagedkv.block_manager.sequence_table import SequenceTable
 from pagedkv.block_manager.steps import StepsInFlight
-from pagedkv.block_manager.token_ids import TokenIds, as_token_ids
+from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_namespace
 from pagedkv.block_pool import BlockPool
 from pagedkv.config import CacheConfig
-from pagedkv.errors import InvalidRequest
+from pagedkv.errors import ConfigError, InvalidRequest
 from pagedkv.events import EventStream
 from pagedkv.prefix_cache import IdIndex, TokenIndex
 
@@ -110,7 +110,11 @@ class CacheView:
 
         Raises:
             InvalidRequest: a token is not an int that fits int32.
+            ConfigError: the cache takes ready ids, and knows no tokens.
         """
+        if self._ids is not None:
+            raise ConfigError('prefix_keys is "ids", so the cache knows no tokens to look up')
+        require_namespace(namespace)
         tokens = as_token_ids(token_ids)
         found = 0 if self._contents is None else len(self._contents.match(namespace, tokens))
         return found * self._block_size
@@ -121,11 +125,11 @@ class CacheView:
 
     def internal_fragmentation(self) -> float:
         """1 - written slots of live sequences / slots of the blocks in use; 0.0 with no block in use."""
-        return self.fragmentation().internal_ratio
+        return measures.internal_ratio(self.pool, self._sequences, self._block_size, self._steps.any_waits)
 
     def fragmentation(self) -> Fragmentation:
         """How much of the space in use is wasted, and how scattered blocks are. O(num_blocks)."""
-        return measures.fragmentation(self.pool, self._sequences, self._block_size)
+        return measures.fragmentation(self.pool, self._sequences, self._block_size, self._steps.any_waits)
 
     def check_integrity(self) -> None:
         """Check pool, tables, reference counts and prefix cache against each other. O(num_blocks).
@@ -135,6 +139,8 @@ class CacheView:
         """
         waiting = self._steps.waiting_blocks()
         measures.check_integrity(self.pool, self._sequences, self._index, self._block_size, waiting)
+        if self._index is not None:
+            self._index.check_integrity()
         if self._contents is not None:
             self._contents.check_integrity()
 

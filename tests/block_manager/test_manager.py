@@ -120,6 +120,22 @@ def test_reset_forgets_every_prefix_and_loses_no_block() -> None:
     assert cache.pool.num_free == 16
 
 
+def test_nothing_from_before_a_reset_comes_back() -> None:
+    """Replay: a sequence that was live at the reset, or its fork, does not register its old blocks again."""
+    cache = make()
+    cache.admit(1, range(9))
+    cache.reset_prefix_cache()
+    cache.fork(1, 2)
+    cache.append(1, range(9, 17))
+    cache.append_batch([1, 2], [17, 9])
+    for _ in range(4):
+        cache.append_batch([1, 2], [3, 3])
+    assert cache.num_cached_blocks == 0
+    cache.admit(3, range(9))
+    assert cache.lookup(range(17)) == 8
+    cache.check_integrity()
+
+
 def test_a_twin_continues_to_be_cached() -> None:
     """Replay: the later of two equal prompts still leaves what it generated in the cache."""
     cache = make()
@@ -159,10 +175,44 @@ def test_ready_ids() -> None:
     cache.check_integrity()
 
 
+def test_an_overwritten_block_is_no_longer_known_by_its_id() -> None:
+    """Replay: truncating into a registered block and writing there takes it out of the index of ready ids."""
+    for write in (lambda c: c.append(1, [1, 2, 3]), lambda c: c.append_batch([1], [1])):
+        cache = make(prefix_keys="ids")
+        cache.admit_keys(1, [10, 11], num_prompt_tokens=8)
+        cache.truncate(1, 6)
+        write(cache)
+        cache.check_integrity()
+        cache.release(1)
+        assert cache.admit_keys(2, [10, 11, 12], num_prompt_tokens=12).num_cached_tokens == 4
+
+
+@pytest.mark.parametrize("ids", [[[1], [2]], [5, 5], [None, 1], None, {1: 2}, {1, 2}], ids=repr)
+def test_ready_ids_that_cannot_stand_for_prefixes(ids: object) -> None:
+    """They are refused before anything changes."""
+    cache = make(prefix_keys="ids")
+    cache.admit_keys(1, ["a", "b"], num_prompt_tokens=8)
+    before = picture(cache)
+    with pytest.raises(InvalidRequest, match="block ids"):
+        cache.admit_keys(2, ids, num_prompt_tokens=8)
+    assert picture(cache) == before
+    cache.check_integrity()
+
+
+def test_damage_to_the_index_of_ready_ids_is_found() -> None:
+    """check_integrity looks into whichever index there is."""
+    cache = make(prefix_keys="ids")
+    cache.admit_keys(1, ["a", "b"], num_prompt_tokens=8)
+    cache._ids._id_of[0] = None
+    with pytest.raises(InvariantError, match="is known as None"):
+        cache.check_integrity()
+
+
 def test_a_cache_takes_tokens_or_ids_not_both() -> None:
     """Each way of admission names the other where it is the wrong one."""
-    with pytest.raises(ConfigError, match="admit_keys"):
-        make(prefix_keys="ids").admit(1, [1])
+    for call in (lambda c: c.admit(1, [1]), lambda c: c.lookup([1])):
+        with pytest.raises(ConfigError, match='prefix_keys is "ids"'):
+            call(make(prefix_keys="ids"))
     for cache in (make(), make(prefix_caching=False)):
         with pytest.raises(ConfigError, match="prefix_keys"):
             cache.admit_keys(1, [1], num_prompt_tokens=1)
@@ -337,6 +387,43 @@ def test_retiring_a_step_retires_the_earlier_ones() -> None:
         cache.retire_step(4)
 
 
+def test_waiting_references_make_nobody_copy() -> None:
+    """Replay: the only live holder of a block writes in place while a finished twin's step is in flight."""
+    cache = make(num_blocks=1)
+    cache.admit(1, [1, 2])
+    cache.fork(1, 2)
+    cache.begin_step([1, 2])
+    cache.release(2)
+    assert not cache.append_batch([1], [5]).copies
+    cache.check_integrity()
+    cache.retire_step(1)
+    cache.release(1)
+    assert cache.pool.num_free == 1
+
+
+def test_waiting_blocks_come_back_in_the_order_of_their_release() -> None:
+    """What is released first is handed out first, and each tail before its head."""
+    cache = make(num_blocks=6, prefix_caching=False)
+    cache.admit(1, range(8))
+    cache.admit(2, range(8))
+    step = cache.begin_step([1, 2])
+    cache.release(2)
+    cache.release(1)
+    cache.retire_step(step)
+    assert cache.pool.allocate(6).tolist() == [4, 5, 3, 2, 1, 0]
+
+
+def test_a_new_sequence_is_in_no_step() -> None:
+    """A row that a step read is given to the next sequence without that step."""
+    cache = make(num_blocks=4)
+    cache.admit(1, [1])
+    cache.begin_step([1])
+    cache.release(1)
+    cache.admit(2, [2])
+    cache.release(2)
+    assert cache.num_deferred_blocks == 1
+
+
 # ---- misuse
 
 
@@ -397,6 +484,9 @@ def test_live_ids_are_taken() -> None:
         [1.5],
         ["a"],
         "text",
+        b"text",
+        {1, 2},
+        {1: 2},
         5,
         None,
         np.array([2**31]),
@@ -462,6 +552,7 @@ def test_sequence_ids_are_ints(seq_id: object) -> None:
         {"block_size": -16},
         {"block_size": 2.0},
         {"num_blocks": True},
+        {"prefix_caching": "no"},
         {"num_blocks": 2**31},
         {"fork_mode": "never"},
         {"prefix_keys": "hash"},
@@ -488,6 +579,31 @@ def test_more_than_the_pool_can_hold() -> None:
     with pytest.raises(OutOfBlocks, match="can never be served"):
         cache.admit(1, range(65))
     assert cache.pool.num_free == 16
+
+
+def test_a_cached_prefix_does_not_make_an_oversized_request_possible() -> None:
+    """The advice is the same whether part of what can never fit is cached or not."""
+    cache = make(num_blocks=8)
+    cache.admit(1, range(16))
+    with pytest.raises(OutOfBlocks, match=r"5 blocks needed, 4 obtainable .* can never be served"):
+        cache.admit(2, range(36))
+
+
+def test_namespaces_are_strings() -> None:
+    """Another namespace is refused."""
+    for namespace in (None, 5, []):
+        with pytest.raises(InvalidRequest, match="must be a str"):
+            make().admit(1, [1], namespace=namespace)
+
+
+@pytest.mark.parametrize("ids", [None, 5, [np.array([1, 2])]], ids=repr)
+def test_batches_are_sequences_of_ids(ids: object) -> None:
+    """What names no sequences is refused."""
+    cache = make()
+    cache.admit(1, [1])
+    for call in (lambda: cache.append_batch(ids, [1]), lambda: cache.begin_step(ids)):
+        with pytest.raises((InvalidRequest, UnknownSequence), match="sequence"):
+            call()
 
 
 # ---- what can be read
@@ -537,6 +653,21 @@ def test_fragmentation_counts_shared_slots_once() -> None:
     assert (told.num_free_runs, told.longest_free_run) == (1, 5)
     assert (told.num_table_runs, told.mean_table_run) == (3, pytest.approx(5 / 3))
     assert make().internal_fragmentation() == 0.0
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_fragmentation_of_a_block_that_is_full_for_another(in_flight: bool) -> None:
+    """A block that is full for one of its holders wastes nothing; waiting blocks are all waste."""
+    cache = make(num_blocks=8)
+    cache.admit(1, range(8))
+    cache.fork(1, 2)
+    cache.truncate(2, 6)
+    assert cache.internal_fragmentation() == 0.0
+    if in_flight:
+        cache.admit(3, range(100, 108))
+        cache.begin_step([3])
+        cache.release(3)
+        assert cache.internal_fragmentation() == pytest.approx(1 / 2)
 
 
 @given(st.data())

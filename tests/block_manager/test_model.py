@@ -144,6 +144,67 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.check()
 
 
+class ReadyIdsMachine(RuleBasedStateMachine):
+    """Ready ids: an id is hit only while its block holds what was there when it was registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache = BlockManager(CacheConfig(num_blocks=8, block_size=2, prefix_keys="ids"))
+        self.content: dict[int, str] = {}  # by block: the id of what was written there
+        self.live: dict[int, int] = {}  # length
+        self.next_id = 0
+
+    @rule(family=st.sampled_from("ab"), num_tokens=st.integers(1, 9))
+    def admit(self, family: str, num_tokens: int) -> None:
+        self.next_id += 1
+        ids = [f"{family}{i}" for i in range(-(-num_tokens // 2))]
+        try:
+            cached = self.cache.admit_keys(self.next_id, ids, num_prompt_tokens=num_tokens).num_cached_tokens
+        except OutOfBlocks:
+            return
+        self.live[self.next_id] = num_tokens
+        for i, block in enumerate(self.cache.block_table(self.next_id).tolist()):
+            if i < cached // 2:
+                assert self.content[block] == ids[i]
+            else:
+                self.content[block] = ids[i]
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), num_tokens=st.integers(1, 5), cut=st.booleans())
+    def grow(self, data: st.DataObject, num_tokens: int, cut: bool) -> None:
+        seq_id = data.draw(st.sampled_from(sorted(self.live)))
+        if cut:
+            self.live[seq_id] = data.draw(st.integers(0, self.live[seq_id]))
+            self.cache.truncate(seq_id, self.live[seq_id])
+        first = self.live[seq_id] // 2
+        try:
+            self.cache.append(seq_id, [0] * num_tokens)
+        except OutOfBlocks:
+            return
+        self.live[seq_id] += num_tokens
+        for block in self.cache.block_table(seq_id).tolist()[first:]:
+            self.content[block] = "output"
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def fork(self, data: st.DataObject) -> None:
+        parent = data.draw(st.sampled_from(sorted(self.live)))
+        self.next_id += 1
+        self.cache.fork(parent, self.next_id)
+        self.live[self.next_id] = self.live[parent]
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        seq_id = data.draw(st.sampled_from(sorted(self.live)))
+        self.cache.release(seq_id)
+        del self.live[seq_id]
+
+    @invariant()
+    def sound(self) -> None:
+        self.cache.check_integrity()
+
+
 class EagerMachine(CacheMachine):
     """Forks that copy at once."""
 
@@ -156,8 +217,10 @@ class UncachedMachine(CacheMachine):
     prefix_caching = False
 
 
-@pytest.mark.parametrize("machine", [CacheMachine, EagerMachine, UncachedMachine], ids=lambda m: m.__name__)
-def test_random_programs(machine: type[CacheMachine]) -> None:
+@pytest.mark.parametrize(
+    "machine", [CacheMachine, EagerMachine, UncachedMachine, ReadyIdsMachine], ids=lambda m: m.__name__
+)
+def test_random_programs(machine: type[RuleBasedStateMachine]) -> None:
     """Whatever is done in whatever order, each sequence reads its own KV and no block is lost."""
     run_state_machine_as_test(
         machine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
