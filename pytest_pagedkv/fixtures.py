@@ -39,7 +39,7 @@ def _meter(request: pytest.FixtureRequest) -> "Meter | None":
     """Times a benchmark of a performance run; None for any other test, and where only counters are wanted."""
     from pytest_pagedkv.perf.handover import hand_over
     from pytest_pagedkv.perf.meter import measure
-    from pytest_pagedkv.perf.result import BENCHMARK
+    from pytest_pagedkv.perf.tested import BENCHMARK
 
     if BENCHMARK not in request.node.stash or COUNTING_FOLDER in request.config.stash:
         return None

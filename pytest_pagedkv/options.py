@@ -29,7 +29,8 @@ def add_options(parser: pytest.Parser) -> None:
         nargs="?",
         const="all",
         choices=("counters", "all"),
-        help="After the verdict, store what differs or is new, and drop baselines whose test is gone.",
+        help="After the verdict, store what differs or is new, and drop baselines whose test is gone. "
+        "Only counters are stored yet, so that counters and all are the same.",
     )
     group.addoption(
         "--pagedkv-accept",
@@ -71,7 +72,8 @@ class Options:
     Attributes:
         perf: run performance tests, and only them.
         baselines: folder of the stored baselines, absolute.
-        update: what to store after the verdict: "counters", "all", or nothing.
+        update: what to store after the verdict: "counters" or "all", which are the same as yet, or
+            nothing.
         accept: keys of single benchmarks to store.
         reason: why those are accepted.
         require_baseline: a benchmark without a comparable baseline fails.

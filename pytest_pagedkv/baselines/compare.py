@@ -1,4 +1,4 @@
-"""Verdicts: the counters of one benchmark against its baseline and against a second count of themselves."""
+"""Verdicts: the counters of one benchmark against its baseline."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,6 @@ class Verdict(StrEnum):
     CHANGED = "changed"
     NEW = "new"
     MISSING = "missing"
-    STALE = "stale"
     NONDETERMINISTIC = "nondeterministic"
     INCOMPARABLE = "incomparable"
 

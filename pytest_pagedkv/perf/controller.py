@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from pytest_pagedkv.baselines import Collected, Verdict, stale_keys
-from pytest_pagedkv.perf.artifacts import write_artifacts
+from pytest_pagedkv.baselines import Collected, SecondPass, Verdict, stale_keys
 from pytest_pagedkv.perf.keys import file_of
-from pytest_pagedkv.perf.result import BENCHMARK, Measured, Result
-from pytest_pagedkv.perf.run import PerfRun
 from pytest_pagedkv.perf.second_pass import run_second_pass
 from pytest_pagedkv.perf.storing import store
+from pytest_pagedkv.perf.tested import BENCHMARK
+from pytest_pagedkv.report.artifacts import write_artifacts
+from pytest_pagedkv.report.result import Measured, Result
+from pytest_pagedkv.report.run import PerfRun
 from pytest_pagedkv.report.section import write_section
 
-__all__ = ["Controller", "exit_code"]
+__all__ = ["Controller", "Worker", "exit_code"]
 
 _REGRESSION = 10
 _MISSING = 11
@@ -137,3 +138,17 @@ def exit_code(verdicts: Iterable[Verdict | None]) -> int:
     if Verdict.NONDETERMINISTIC in found:
         return _NONDETERMINISTIC
     return _MISSING if found & {Verdict.MISSING, Verdict.INCOMPARABLE} else _REGRESSION
+
+
+class Worker:
+    """Hooks of the other side, a worker; pytest-xdist adds `workerinput` and `workeroutput` to its config."""
+
+    def __init__(self, config: Any, run: PerfRun) -> None:
+        self._config = config
+        self._run = run
+        run.second_pass = SecondPass(**config.workerinput["pagedkv_second_pass"])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Tell what was collected: the controller collects nothing."""
+        self._config.workeroutput["pagedkv_collected"] = asdict(self._run.collected)

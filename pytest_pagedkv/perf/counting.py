@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pagedkv.perf.recorder import counters_of
-from pytest_pagedkv.perf.result import BENCHMARK
+from pytest_pagedkv.perf.tested import BENCHMARK
 
 __all__ = ["Counting", "silence", "wanted_keys"]
 

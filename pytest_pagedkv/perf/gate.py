@@ -7,8 +7,9 @@ import pytest
 from pagedkv.tracing import nvtx_range
 from pytest_pagedkv.baselines import Judgement, Verdict, judge
 from pytest_pagedkv.perf.recorder import counters_of
-from pytest_pagedkv.perf.result import BENCHMARK, Measured, TestedBenchmark
-from pytest_pagedkv.perf.run import PerfRun
+from pytest_pagedkv.perf.tested import BENCHMARK, TestedBenchmark
+from pytest_pagedkv.report.result import Measured
+from pytest_pagedkv.report.run import PerfRun
 
 __all__ = ["Gate"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_pagedkv.marker import PerfMark
-from pytest_pagedkv.perf.meter import Timing
+from pytest_pagedkv.report.result import Timing
 
 __all__ = ["hand_over"]
 

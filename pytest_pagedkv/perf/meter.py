@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from statistics import median
 from typing import Any
 
 from pagedkv.tracing import nvtx_range
+from pytest_pagedkv.report.result import Timing
 
-__all__ = ["Call", "Timing", "measure", "quiet_gc"]
+__all__ = ["Call", "measure", "quiet_gc"]
 
 _CLOCKS = {"cpu": time.thread_time_ns, "wall": time.perf_counter_ns}
 _BATCH_NS = 2_000_000
@@ -42,33 +42,6 @@ class Call:
     def max_calls(self) -> int:
         """How many calls a batch may have."""
         return _MAX_CALLS if self.prepare is None else _MAX_PREPARED_CALLS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """How long a call took.
-
-    Attributes:
-        metric: "cpu" or "wall".
-        num_calls: calls in a round.
-        samples_ns: time of one call, averaged over each round.
-        shared: None if pytest-benchmark has the samples too, else why it has not.
-    """
-
-    metric: str
-    num_calls: int
-    samples_ns: tuple[float, ...]
-    shared: str | None = None
-
-    @property
-    def best_ns(self) -> float:
-        """The fastest round."""
-        return min(self.samples_ns)
-
-    @property
-    def median_ns(self) -> float:
-        """The round in the middle."""
-        return median(self.samples_ns)
 
 
 def measure(call: Call, *, metric: str, rounds: int | None = None, warmup: int = 1) -> Timing:

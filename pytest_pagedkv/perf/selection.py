@@ -10,8 +10,8 @@ from pytest_pagedkv.baselines import Collected
 from pytest_pagedkv.marker import perf_mark
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.perf.keys import benchmark_key, file_key, file_of
-from pytest_pagedkv.perf.result import BENCHMARK, TestedBenchmark
 from pytest_pagedkv.perf.suite import whole_arguments
+from pytest_pagedkv.perf.tested import BENCHMARK, TestedBenchmark
 
 __all__ = ["Narrowing", "Selection"]
 

@@ -9,13 +9,12 @@ import pytest
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines import Baselines, Collected
 from pytest_pagedkv.options import Options
-from pytest_pagedkv.perf.controller import Controller
+from pytest_pagedkv.perf.controller import Controller, Worker
 from pytest_pagedkv.perf.counting import Counting, wanted_keys
 from pytest_pagedkv.perf.gate import Gate
-from pytest_pagedkv.perf.run import PerfRun
 from pytest_pagedkv.perf.selection import Narrowing, Selection
 from pytest_pagedkv.perf.suite import add_suite
-from pytest_pagedkv.perf.worker import Worker
+from pytest_pagedkv.report.run import PerfRun
 from pytest_pagedkv.state import COUNTING_FOLDER, Role, State
 
 __all__ = ["start"]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines import Baselines, Entry, Verdict
-from pytest_pagedkv.perf.result import Result
-from pytest_pagedkv.perf.run import PerfRun
+from pytest_pagedkv.report.result import Result
+from pytest_pagedkv.report.run import PerfRun
 
 __all__ = ["store"]
 

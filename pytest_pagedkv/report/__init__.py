@@ -1,1 +1,1 @@
-"""What a run says: a section in the terminal, a file with everything."""
+"""What a run found, and how it says so: a section in the terminal, a file with everything."""

@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_pagedkv.baselines import Verdict
-from pytest_pagedkv.perf.meter import Timing
-from pytest_pagedkv.perf.result import Result
-from pytest_pagedkv.perf.run import PerfRun
-from pytest_pagedkv.perf.second_pass import hash_seed
+from pytest_pagedkv.baselines import Verdict, hash_seed
+from pytest_pagedkv.report.result import Result, Timing
+from pytest_pagedkv.report.run import PerfRun
 
 if TYPE_CHECKING:
     import pytest

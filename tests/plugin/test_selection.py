@@ -171,5 +171,6 @@ def test_keys_and_files_belong_together(tmp_path: Path) -> None:
     """A key leads back to its file, in the project, beside it, or in the installed suite."""
     for path in (tmp_path / "a" / "test_a.py", tmp_path.parent / "test_b.py", keys.SUITE / "test_c.py"):
         assert keys.file_of(keys.file_key(path, tmp_path) + "::t", tmp_path).resolve() == path.resolve()
+    assert keys.file_key(tmp_path / "test_\udcff.py", tmp_path) == r"test_\udcff.py"  # bytes that are no text
     assert keys.file_key(keys.SUITE / "test_c.py", tmp_path) == "pytest_pagedkv/suite/test_c.py"
     assert keys.file_key(keys.SUITE / "test_c.py", keys.SUITE.parents[1]) == "pytest_pagedkv/suite/test_c.py"

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_pagedkv.baselines import Baselines, Collected, Verdict
+from pytest_pagedkv.baselines import Baselines, Collected, SecondPass, Verdict
 from pytest_pagedkv.options import Options
-from pytest_pagedkv.perf.result import Result
-from pytest_pagedkv.perf.second_pass import SecondPass
+from pytest_pagedkv.report.result import Result
 
 __all__ = ["PerfRun"]
 

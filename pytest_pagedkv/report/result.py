@@ -2,40 +2,42 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 import pytest
 
 from pytest_pagedkv.baselines import Judgement, Verdict
 from pytest_pagedkv.marker import PerfMark
-from pytest_pagedkv.perf.meter import Timing
 
-__all__ = ["BENCHMARK", "Measured", "Result", "TestedBenchmark"]
+__all__ = ["Measured", "Result", "Timing"]
 
 
-@dataclass(slots=True)
-class TestedBenchmark:
-    """A performance test of this session.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a call took.
 
     Attributes:
-        key: its name in the baselines.
-        mark: its marker.
-        timing: how long it took, once it is known.
-        judgement: the verdict on its counters, once there is one.
-        failed_gate: the verdict made it fail.
+        metric: "cpu" or "wall".
+        num_calls: calls in a round.
+        samples_ns: time of one call, averaged over each round.
+        shared: None if pytest-benchmark has the samples too, else why it has not.
     """
 
-    __test__ = False
+    metric: str
+    num_calls: int
+    samples_ns: tuple[float, ...]
+    shared: str | None = None
 
-    key: str
-    mark: PerfMark
-    timing: Timing | None = None
-    judgement: Judgement | None = None
-    failed_gate: bool = False
+    @property
+    def best_ns(self) -> float:
+        """The fastest round."""
+        return min(self.samples_ns)
 
-
-BENCHMARK = pytest.StashKey[TestedBenchmark]()
-"""On the items that are performance tests."""
+    @property
+    def median_ns(self) -> float:
+        """The round in the middle."""
+        return median(self.samples_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

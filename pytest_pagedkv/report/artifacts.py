@@ -1,20 +1,46 @@
-"""The text of `.pagedkv-perf/run.json`: all that a run found, for machines. An artifact, not a baseline."""
+"""What a run leaves in `.pagedkv-perf/`: candidates for new baselines, and all it found, for machines."""
 
 import json
 import platform
+import shutil
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from pytest_pagedkv.perf.meter import Timing
-from pytest_pagedkv.perf.result import Result
-from pytest_pagedkv.perf.run import PerfRun
-from pytest_pagedkv.perf.second_pass import hash_seed
+from pytest_pagedkv.baselines import Entry, hash_seed
+from pytest_pagedkv.baselines.store import write_atomic
+from pytest_pagedkv.report.result import Result, Timing
+from pytest_pagedkv.report.run import PerfRun
 
-__all__ = ["run_as_json"]
+__all__ = ["write_artifacts"]
+
+_FOLDER = ".pagedkv-perf"
 
 
-def run_as_json(run: PerfRun, exit_code: int) -> str:
+def write_artifacts(run: PerfRun, exit_code: int) -> None:
+    """Write all of them; where that is impossible, a note says so and the run goes on."""
+    try:
+        write_atomic(run.root / _FOLDER / ".gitignore", "*\n")
+        run.candidates = _write_candidates(run)
+        write_atomic(run.root / _FOLDER / "run.json", _run_as_json(run, exit_code))
+    except OSError as error:
+        run.notes.append(f"{_FOLDER} cannot be written: {error.strerror}")
+
+
+def _write_candidates(run: PerfRun) -> Path:
+    """The folder to copy over the baselines: the stored files and what is new, with no other change."""
+    folder = run.root / _FOLDER / "candidates" / "counters"
+    shutil.rmtree(folder, ignore_errors=True)
+    new: dict[str, Entry | None] = {
+        key: Entry(result.measured.counters or {}) for key, result in run.unstored().items()
+    }
+    for name, text in run.baselines.with_changes(new).items():
+        write_atomic(folder / name, text)
+    return folder
+
+
+def _run_as_json(run: PerfRun, exit_code: int) -> str:
     """Everything, in the order of the keys."""
     data = {
         "schema": "pagedkv-run/1",
