@@ -37,22 +37,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; by default that of this process.
 
     Returns:
-        The exit code: 0 on success, 2 for wrong arguments or input, 130 after Ctrl-C, 141 if whoever read
-        the output has gone.
+        The exit code: 0 on success, 2 for wrong arguments or input, or if memory or room for the output ran
+        out, 130 after Ctrl-C, 141 if whoever read the output has gone.
     """
     try:
-        arguments = _parser().parse_args(argv)
-        code: int = arguments.run(arguments)
-        sys.stdout.flush()
+        return _run(argv)
     except PagedKVError as error:
-        sys.stderr.write(f"pagedkv: {printable(str(error))}\n")
-        return _EXIT_ERROR
+        return _failed(str(error))
+    except MemoryError as error:
+        return _failed(f"out of memory: {str(error) or 'none is left'}; a shorter trace needs less")
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except BrokenPipeError:
         _drop_stdout()
         return _EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.filename is None:  # files that we open by name have one
+            _drop_stdout()
+        return _failed(f"{error.filename or 'stdout'}: cannot be written: {error.strerror}")
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Parse, run, and flush, also where argparse ends the process after it has printed."""
+    try:
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+    finally:
+        sys.stdout.flush()
     return code
+
+
+def _failed(message: str) -> int:
+    """Say what went wrong, on one line."""
+    sys.stderr.write(f"pagedkv: {printable(message)}\n")
+    return _EXIT_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:

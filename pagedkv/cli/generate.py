@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from pagedkv.cli.arguments import natural, positive
 from pagedkv.cli.output import print_json, print_table
-from pagedkv.errors import PagedKVError
+from pagedkv.errors import ConfigError, PagedKVError
 
 if TYPE_CHECKING:
     from pagedkv.traces import Trace
@@ -46,9 +46,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Generate, write, and say what was written."""
+    """Generate, write, and say what was written.
+
+    Raises:
+        ConfigError: options contradict each other, or a setting is out of range.
+    """
     from pagedkv.traces import Workload, generate, write_trace
 
+    if arguments.json and arguments.output is None:
+        raise ConfigError(
+            "--json describes the trace that -o writes, and without -o the trace itself goes to stdout: "
+            "add -o FILE, or leave --json out"
+        )
     overrides = {
         setting.name: value
         for setting in fields(Workload)

@@ -25,8 +25,10 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     for name, value in rows:
         table.add_row(Text(name), Text(value))
     console = Console(file=sys.stdout, highlight=False)
-    console.print(Text(printable(title), style="bold"), soft_wrap=True)
-    console.print(table)
+    with console.capture() as shown:  # writing is left to us: rich ends the process when a pipe breaks
+        console.print(Text(printable(title), style="bold"), soft_wrap=True)
+        console.print(table)
+    sys.stdout.write(shown.get())
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pagedkv.cli.arguments import block_count, natural, positive
 from pagedkv.cli.output import print_json, print_table, progress_bar
-from pagedkv.errors import ConfigError
+from pagedkv.errors import ConfigError, PagedKVError
 
 if TYPE_CHECKING:
     from pagedkv.replay import Progress, ReplayResult
@@ -24,6 +24,8 @@ modes:
   sequential   one request after the other through the prefix cache: hits and evictions
   fcfs         requests wait, first come first served, for blocks for all their tokens: queue and waiting time
   --fork N     N samples of each prompt: blocks that sharing saves, and copies on write that it costs"""
+
+_LEAST_BYTES_PER_BLOCK = 60  # of the books of a pool, while it is set up
 
 _LABELS = {
     "requests": "requests",
@@ -101,14 +103,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: options contradict each other.
+        PagedKVError: memory ran out.
     """
     if arguments.fork is not None and arguments.mode != "sequential":
         raise ConfigError(
             f"--fork runs one request after the other; it does not go with --mode {arguments.mode}"
         )
     trace = _read(arguments)
-    with progress_bar("replaying") as progress:
-        result = _replay(arguments, trace, progress)
+    try:
+        with progress_bar("replaying") as progress:
+            result = _replay(arguments, trace, progress)
+    except MemoryError:
+        raise PagedKVError(_out_of_memory(arguments.num_blocks)) from None
     about = _about(arguments, trace)
     if arguments.json:
         print_json(result.as_dict() | about)
@@ -145,6 +151,17 @@ def _replay(arguments: argparse.Namespace, trace: "Trace", progress: "Progress |
     if arguments.mode == "fcfs":
         return replay_fcfs(trace, num_blocks, block_size=size, progress=progress)
     return replay_sequential(trace, num_blocks, progress=progress)
+
+
+def _out_of_memory(num_blocks: int | None) -> str:
+    each = f"more than {_LEAST_BYTES_PER_BLOCK} bytes a block"
+    if num_blocks is None:
+        return f"out of memory: a pool of inf blocks costs {each}; give it a size with --num-blocks"
+    least_mib = num_blocks * _LEAST_BYTES_PER_BLOCK // 2**20
+    return (
+        f"out of memory: a pool of {num_blocks} blocks costs more than {least_mib} MiB, {each}; "
+        "choose a smaller --num-blocks"
+    )
 
 
 def _about(arguments: argparse.Namespace, trace: "Trace") -> dict[str, object]:

@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pagedkv.block_pool import BlockPool
@@ -71,7 +72,7 @@ def replay_fcfs(
         ConfigError: a size is not one that a pool can have.
     """
     size = block_size_for(trace, block_size)
-    needed = sum(request.num_blocks(size) for request in trace.requests)
+    needed = _peak_blocks(trace, size) if num_blocks is None else 0
     service = _Service(BlockPool(pool_size(num_blocks, needed)), size)
     ordered = sorted(trace.requests, key=lambda request: _arrival_ms(trace, request))  # stable
     arrivals = tracked(ordered, progress)
@@ -83,6 +84,16 @@ def replay_fcfs(
             head = next(arrivals, None)
         service.admit(now)
     return service.result(len(trace.requests))
+
+
+def _peak_blocks(trace: Trace, block_size: int) -> int:
+    """Most blocks held at once if nobody ever waits."""
+    changes: list[tuple[int, int]] = []
+    for request in trace.requests:
+        now, num_blocks = _arrival_ms(trace, request), request.num_blocks(block_size)
+        changes += (now, num_blocks), (now + duration_ms(request), -num_blocks)
+    changes.sort()  # at equal times the negative ones, departures, come first
+    return max(accumulate(change for _, change in changes), default=0)
 
 
 def _arrival_ms(trace: Trace, request: TraceRequest) -> int:

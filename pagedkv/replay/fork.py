@@ -7,7 +7,15 @@ import numpy as np
 from pagedkv.block_manager import BlockManager
 from pagedkv.config import CacheConfig, ForkMode
 from pagedkv.errors import ConfigError, OutOfBlocks
-from pagedkv.replay.result import Progress, ReplayResult, block_size_for, pool_size, ratio, tracked
+from pagedkv.replay.result import (
+    Progress,
+    ReplayResult,
+    affordable,
+    block_size_for,
+    pool_size,
+    ratio,
+    tracked,
+)
 from pagedkv.traces import Trace, TraceRequest
 
 __all__ = ["ForkResult", "replay_fork"]
@@ -55,7 +63,8 @@ def replay_fork(
         progress: told how far it is.
 
     Raises:
-        ConfigError: `num_samples` is no positive int, or a size is not one that a pool can have.
+        ConfigError: `num_samples` is no positive int, or so large that the samples need too many blocks, or
+            a size is not one that a pool can have.
     """
     if type(num_samples) is not int or num_samples < 1:
         raise ConfigError(f"num_samples is {num_samples!r}; it must be an int of at least 1")
@@ -84,7 +93,9 @@ class _Samples:
     ) -> None:
         most = num_samples * max((r.num_blocks(block_size) for r in requests), default=0)
         longest = max((r.num_prompt_tokens + r.num_output_tokens for r in requests), default=0)
-        enough, given = pool_size(None, most), pool_size(num_blocks, most)
+        asked = f"num_samples (--fork) is {num_samples}, and without sharing the longest request"
+        enough = affordable(most, asked, "take fewer samples, or larger blocks")
+        given = enough if num_blocks is None else pool_size(num_blocks, most)
         self._num_samples = num_samples
         self._tokens = np.zeros(longest, np.int32)
         self._apart = _manager(enough, block_size, "lazy")

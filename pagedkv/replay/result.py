@@ -7,14 +7,14 @@ from pagedkv.errors import ConfigError
 from pagedkv.traces import Trace, TraceRequest
 from pagedkv.traces.trace import DEFAULT_BLOCK_SIZE
 
-__all__ = ["Progress", "ReplayResult", "block_size_for", "pool_size", "ratio", "tracked"]
+__all__ = ["Progress", "ReplayResult", "affordable", "block_size_for", "pool_size", "ratio", "tracked"]
 
 Progress = Callable[[int, int], object]
 """Called now and then with (requests done, requests in all)."""
 
 _PROGRESS_STEP = 64
 _MAX_BLOCKS = 2**31 - 1
-_MAX_UNASKED_BLOCKS = 2**27  # more than this costs gigabytes of memory, so it has to be asked for
+_MAX_UNASKED_BLOCKS = 2**24  # a gigabyte, at about 64 bytes a block; more has to be asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,23 @@ def pool_size(num_blocks: int | None, num_needed: int) -> int:
     """
     if num_blocks is not None:
         return _positive("num_blocks", num_blocks)
+    return affordable(num_needed, "num_blocks is inf, and this trace", "give the pool a size")
+
+
+def affordable(num_needed: int, asked: str, advice: str) -> int:
+    """The size of a pool whose size nobody chose: what is needed, and at least one block.
+
+    Args:
+        num_needed: blocks that are needed.
+        asked: what makes them necessary, for the message.
+        advice: what to do if they are too many, likewise.
+
+    Raises:
+        ConfigError: too many are needed.
+    """
     if num_needed > _MAX_UNASKED_BLOCKS:
         raise ConfigError(
-            f"num_blocks is inf, and this trace then needs {num_needed} blocks, "
-            f"more than {_MAX_UNASKED_BLOCKS}: give the pool a size"
+            f"{asked} then needs {num_needed} blocks, more than {_MAX_UNASKED_BLOCKS}: {advice}"
         )
     return max(1, num_needed)
 

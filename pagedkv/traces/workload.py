@@ -8,8 +8,8 @@ from pagedkv.errors import ConfigError
 __all__ = ["PRESETS", "Workload"]
 
 
-def _setting(default: float, about: str, *, low: float = 0, exclusive: bool = False) -> Any:
-    return field(default=default, metadata={"about": about, "low": low, "exclusive": exclusive})
+def _setting(default: float, about: str, *, low: float = 0) -> Any:
+    return field(default=default, metadata={"about": about, "low": low})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Workload:
     logarithm.
 
     Args:
-        request_rate_per_s: mean requests a second, over all conversations.
+        request_rate_per_s: mean requests a second, over all conversations; at least one in twelve days.
         burstiness: variance over mean of the number of conversations that arrive in any window.
         block_size: tokens that one block id stands for.
         num_system_prompts: system prompts, of which each conversation begins with one.
@@ -44,7 +44,7 @@ class Workload:
         ConfigError: a number is out of range.
     """
 
-    request_rate_per_s: float = _setting(4.0, "mean requests a second", exclusive=True)
+    request_rate_per_s: float = _setting(4.0, "mean requests a second", low=1e-6)
     burstiness: float = _setting(1.0, "variance/mean of arrivals in a window; 1 is Poisson", low=1)
     block_size: int = _setting(16, "tokens that one block id stands for", low=1)
     num_system_prompts: int = _setting(1, "number of different system prompts", low=1)
@@ -62,8 +62,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            low, exclusive = setting.metadata["low"], setting.metadata["exclusive"]
-            _require(setting.name, getattr(self, setting.name), setting.type is int, low, exclusive)
+            _require(setting.name, getattr(self, setting.name), setting.type is int, setting.metadata["low"])
         if self.fork_ratio > 1:
             raise ConfigError(f"fork_ratio is {self.fork_ratio}; it is a share, from 0 to 1")
         if self.system_tokens >= self.max_prompt_tokens:
@@ -73,12 +72,11 @@ class Workload:
             )
 
 
-def _require(name: str, value: float, whole: bool, low: float, exclusive: bool) -> None:
+def _require(name: str, value: float, whole: bool, low: float) -> None:
     kinds = (int,) if whole else (int, float)
-    if type(value) not in kinds or not low <= value <= _HIGHEST or (exclusive and value == low):
-        least = "above" if exclusive else "at least"
+    if type(value) not in kinds or not low <= value <= _HIGHEST:
         raise ConfigError(
-            f"{name} is {value!r}; it must be {kinds[-1].__name__}, {least} {low}, at most {_HIGHEST}"
+            f"{name} is {value!r}; it must be {kinds[-1].__name__}, at least {low}, at most {_HIGHEST}"
         )
 
 

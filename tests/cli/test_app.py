@@ -1,5 +1,6 @@
 """What all commands have in common: exit codes, and where messages go."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -55,9 +56,67 @@ def test_interrupt(pagedkv: Pagedkv, mooncake: Path, monkeypatch: pytest.MonkeyP
     assert pagedkv("replay", mooncake) == (128 + signal.SIGINT, "", "")
 
 
-def test_broken_pipe(mooncake: Path) -> None:
+@pytest.mark.parametrize(("error", "shown"), [("", "none is left"), ("Unable to", "Unable to")])
+def test_out_of_memory(
+    pagedkv: Pagedkv, mooncake: Path, monkeypatch: pytest.MonkeyPatch, error: str, shown: str
+) -> None:
+    """Memory that runs out anywhere is one line on stderr, and exit code 2."""
+
+    def too_large(*_: object) -> None:
+        raise MemoryError(*[error] if error else [])
+
+    monkeypatch.setattr(replay, "_read", too_large)
+
+    expected = f"pagedkv: out of memory: {shown}; a shorter trace needs less\n"
+    assert pagedkv("replay", mooncake) == (2, "", expected)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay", "T"),
+        ("replay", "T", "--json"),
+        ("generate", "chat"),
+        ("generate", "beams", "--requests", "1"),
+    ],
+)
+def test_full_disk(mooncake: Path, arguments: tuple[str, ...], unbuffered: str) -> None:
+    """Output for which there is no room is one line on stderr, and exit code 2, whenever it is flushed."""
+    found = _on_full_disk([str(mooncake) if word == "T" else word for word in arguments], unbuffered)
+
+    assert found == (2, "pagedkv: stdout: cannot be written: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+def test_full_disk_for_what_argparse_prints() -> None:
+    """The same holds for the help and the version, after which argparse ends the process."""
+    for option in ("--help", "--version"):
+        assert _on_full_disk([option], "") == (
+            2,
+            "pagedkv: stdout: cannot be written: No space left on device\n",
+        )
+
+
+def _on_full_disk(arguments: list[str], unbuffered: str) -> tuple[int, str]:
+    """Exit code and stderr of a command whose stdout is full."""
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-m", "pagedkv", *arguments],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    return found.returncode, found.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_broken_pipe(mooncake: Path, more: tuple[str, ...]) -> None:
     """A reader of stdout that has gone ends a command quietly, as SIGPIPE would."""
-    command = [sys.executable, "-m", "pagedkv", "replay", str(mooncake), "--json"]
+    command = [sys.executable, "-m", "pagedkv", "replay", str(mooncake), *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.close()

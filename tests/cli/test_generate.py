@@ -69,6 +69,11 @@ def test_describes_what_it_wrote(pagedkv: Pagedkv, tmp_path: Path) -> None:
         (("chat", "--turns-mean", "nan"), "turns_mean is nan"),
         (("chat", "--block-size", "x"), "argument --block-size: invalid int value: 'x'"),
         (("chat", "-o", "/"), "/: cannot be written: Is a directory"),
+        (
+            ("chat", "--request-rate-per-s", "1e-310"),
+            "request_rate_per_s is 1e-310; it must be float, at least",
+        ),
+        (("chat", "--json"), "add -o FILE, or leave --json out"),
     ],
 )
 def test_impossible_arguments(pagedkv: Pagedkv, arguments: tuple[str, ...], message: str) -> None:

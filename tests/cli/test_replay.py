@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pagedkv.cli import replay
 from pagedkv.cli.output import progress_bar
 from pagedkv.replay import replay_fcfs, replay_fork, replay_sequential
 from pagedkv.traces import read_trace
@@ -158,6 +159,53 @@ def test_impossible_arguments(
 
     assert (found.code, found.stdout) == (2, "")
     assert message in found.stderr
+
+
+@pytest.mark.parametrize("num_blocks", [200_000_000, 2**31 - 1])
+@pytest.mark.parametrize("how", [(), ("--mode", "fcfs"), ("--fork", "2")])
+def test_pool_larger_than_the_memory(mooncake: Path, how: tuple[str, ...], num_blocks: int) -> None:
+    """A pool for which there is no memory is one line on stderr, with what it needs, and exit code 2."""
+    program = (
+        "import resource, sys; from pagedkv.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32)); sys.exit(main())"
+    )
+    arguments = ["replay", str(mooncake), "--num-blocks", str(num_blocks), *how]
+    found = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # each thread takes a share of the address space
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1)
+    least = f"a pool of {num_blocks} blocks costs more than {60 * num_blocks // 2**20} MiB"
+    assert found.stderr.startswith(f"pagedkv: out of memory: {least}, more than 60 bytes a block; ")
+    assert "choose a smaller --num-blocks" in found.stderr
+
+
+def test_endless_pool_larger_than_the_memory(
+    pagedkv: Pagedkv, mooncake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody chose the size of the pool that memory is short of, the message asks for one."""
+
+    def too_large(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(replay, "_replay", too_large)
+    found = pagedkv("replay", mooncake)
+
+    assert (found.code, found.stdout, found.stderr.count("\n")) == (2, "", 1)
+    assert "a pool of inf blocks costs more than 60 bytes a block; give it a size" in found.stderr
+
+
+def test_too_many_samples(pagedkv: Pagedkv, mooncake: Path) -> None:
+    """Samples that need absurdly many blocks are refused as such, not as an endless pool."""
+    found = pagedkv("replay", mooncake, "--fork", 2**31 - 1, "--num-blocks", 1000)
+
+    assert (found.code, found.stdout) == (2, "")
+    assert "--fork) is 2147483647" in found.stderr
+    assert "inf" not in found.stderr
 
 
 def test_names_that_the_terminal_cannot_show(mooncake: Path) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagedkv.block_pool import BlockPool
 from pagedkv.errors import ConfigError, TraceFormatError
-from pagedkv.replay import replay_fcfs
+from pagedkv.replay import fcfs, replay_fcfs
 from pagedkv.traces import Trace, generate, read_trace
 from tests.replay import reference
 from tests.replay.real_traces import real_trace
@@ -70,12 +71,47 @@ def test_nothing_waits_without_a_limit() -> None:
     assert (found.max_queue, found.total_wait_ms, found.rejected) == (0, 0, 0)
 
 
+@settings(deadline=None)
+@given(reference.traces(), st.integers(1, 6))
+def test_endless_pool_is_as_large_as_the_peak(trace: Trace, block_size: int) -> None:
+    """Without a size the numbers are those of a pool far too large, and a pool of the peak is enough."""
+    found = replay_fcfs(trace, block_size=block_size)
+
+    assert found == replay_fcfs(trace, 10_000, block_size=block_size)
+    assert found == replay_fcfs(trace, max(1, found.peak_blocks), block_size=block_size)
+
+
+def test_endless_pool_is_not_sized_by_the_whole_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a size the pool has the blocks that are held at once, however long the trace is."""
+    sizes: list[int] = []
+
+    def pool(num_blocks: int) -> BlockPool:
+        sizes.append(num_blocks)
+        return BlockPool(num_blocks)
+
+    monkeypatch.setattr(fcfs, "BlockPool", pool)
+    gap = 8000 // 8
+    rows = [(gap * i, 8000, 0) for i in range(3000)]  # each arrives as the one before it departs: 24e6 blocks
+
+    found = replay_fcfs(trace_of(None, *rows), block_size=1)
+
+    assert (found.peak_requests, found.peak_blocks, found.total_wait_ms, sizes) == (1, 8000, 0, [8000])
+
+
+def test_refuses_to_take_all_memory_unasked() -> None:
+    """An endless pool for absurd lengths is refused with the number, instead of allocated."""
+    with pytest.raises(ConfigError, match=r"num_blocks is inf.* 33554432 blocks.*give the pool a size"):
+        replay_fcfs(trace_of(None, (0, 2**24, 0), (1, 2**24, 0)), block_size=1)
+
+
 def test_row_without_arrival_is_an_error_that_names_it() -> None:
     """A request without an arrival time is refused with file, line and column."""
     trace = replace(trace_of(4, (0, 4, 1), (None, 4, 1)), name="some.jsonl")
 
     with pytest.raises(TraceFormatError, match=r"some\.jsonl:2: timestamp: .*arrival time"):
         replay_fcfs(trace, 2)
+    with pytest.raises(TraceFormatError, match=r"some\.jsonl:2: timestamp: .*arrival time"):
+        replay_fcfs(trace)
 
 
 @pytest.mark.parametrize(("num_blocks", "block_size"), [(0, 4), (4, 0), (True, 4)])

@@ -66,6 +66,15 @@ def test_refuses_impossible_numbers_of_samples(num_samples: int) -> None:
         replay_fork(trace_of(None, (0, 6, 3)), num_samples)
 
 
+@pytest.mark.parametrize("num_blocks", [None, 1000])
+def test_too_many_samples_are_refused_by_their_name(num_blocks: int | None) -> None:
+    """Samples that need absurdly many blocks apart are refused as such, whatever the size of the pool."""
+    expected = r"^num_samples \(--fork\) is 2147483647, .* 2147483647 blocks, .*: take fewer samples"
+
+    with pytest.raises(ConfigError, match=expected):
+        replay_fork(trace_of(None, (0, 6, 3)), 2**31 - 1, num_blocks)
+
+
 def test_block_size_comes_from_the_ids_unless_chosen() -> None:
     """The block size is the chosen one, else that of the ids, else 16."""
     row = (0, 64, 0)

@@ -116,10 +116,9 @@ def test_refuses_impossible_pools(num_blocks: int) -> None:
 
 def test_refuses_to_take_all_memory_unasked() -> None:
     """An endless pool for absurd lengths is refused with the number, instead of allocated."""
-    trace = trace_of(1, (0, 2**31 - 1, 0, []))
-
-    with pytest.raises(ConfigError, match=r"2147483647 blocks.*give the pool a size"):
-        replay_sequential(trace)
+    for num_tokens in (2**31 - 1, 2**24 + 1):
+        with pytest.raises(ConfigError, match=rf"{num_tokens} blocks.*give the pool a size"):
+            replay_sequential(trace_of(1, (0, num_tokens, 0, [])))
 
 
 def test_progress_reaches_the_end() -> None:

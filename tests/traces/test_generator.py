@@ -175,7 +175,8 @@ def test_samples_and_beams() -> None:
         ({"seed": 1.5}, "seed is 1.5"),
         ({"turns": 3}, "a workload has no setting turns"),
         ({"burstiness": 0.5}, "burstiness is 0.5; it must be float, at least 1"),
-        ({"request_rate_per_s": 0.0}, "request_rate_per_s is 0.0; it must be float, above 0"),
+        ({"request_rate_per_s": 0.0}, "request_rate_per_s is 0.0; it must be float, at least 1e-06"),
+        ({"request_rate_per_s": 1e-310}, "request_rate_per_s is 1e-310; it must be float, at least 1e-06"),
         ({"block_size": 16.0}, "block_size is 16.0; it must be int"),
         ({"message_tokens_mean": float("nan")}, "message_tokens_mean is nan"),
         ({"output_tokens_mean": float("inf")}, "output_tokens_mean is inf"),
@@ -190,6 +191,16 @@ def test_impossible_settings_are_refused(settings_: dict[str, float], message: s
 
     with pytest.raises(ConfigError, match=message):
         generate("chat", **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_lowest_rate(preset: str, tmp_path: Path) -> None:
+    """The lowest rate gives finite arrival times, which can be read back."""
+    trace = generate(preset, num_requests=50, seed=0, request_rate_per_s=1e-6)
+    path = tmp_path / "trace.jsonl"
+    path.write_text(written(trace))
+
+    assert read_trace(path) == trace
 
 
 def test_unknown_presets_are_refused() -> None:
