@@ -1,6 +1,7 @@
 """What the blocks hold: the token of every slot, and the prefix index over the full blocks."""
 
 from array import array
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -30,6 +31,9 @@ class TokenContents:
         self.tokens: Int32s = np.zeros((config.num_blocks, config.block_size), np.int32)
         self.slots: Int32s = self.tokens.reshape(-1)
         self.index = TokenIndex(self.tokens)
+        # Of a full block that is not registered because another one stands for its prefix: that one, and its
+        # registration. So a sequence of such twins registers what follows without walking its whole path.
+        self._twin_of: dict[int, tuple[int, int]] = {}
 
     def match(self, namespace: str, tokens: Int32s) -> "array[int]":
         """Blocks that hold the leading tokens of a prompt; its last token is never among them."""
@@ -47,7 +51,7 @@ class TokenContents:
             full, tokens = new[:num_full], tokens[: len(tokens) - rest]
             self.tokens[np.frombuffer(full, np.int64)] = tokens.reshape(-1, size)
             behind = reused[-1] if reused else None
-            mark_registered(self._pool, self.index.insert(namespace, tokens.tobytes(), full, behind))
+            mark_registered(self._pool, self._insert(namespace, tokens.tobytes(), full, behind))
 
     def write(self, table: Int32s, start: int, tokens: Int32s) -> None:
         """Record tokens at positions `start` .. of a sequence with this block table."""
@@ -66,7 +70,7 @@ class TokenContents:
     def register(self, namespace: str | None, table: Int32s, start: int, stop: int) -> None:
         """Put the full blocks at positions `start` .. `stop` - 1 of a block table into the index."""
         if start < stop:
-            mark_registered(self._pool, self._insert(namespace, table, start, stop))
+            mark_registered(self._pool, self._insert_from(namespace, table, start, stop))
 
     def register_filled(
         self, namespaces: list[str | None], tables: Int32s, rows: Int64s, tails: Int64s
@@ -86,22 +90,40 @@ class TokenContents:
         ):  # nothing is before a first block; nothing grows behind one that is not registered
             behind[tails == 0] = blocks[tails == 0]
         rest = self.index.grow(behind, blocks)
+        self._forget_twins(blocks.tolist())
         added = array("q", (np.delete(blocks, rest) if len(rest) else blocks).tobytes())
         for i in rest.tolist():
             row, tail = int(rows[i]), int(tails[i])
-            added += self._insert(namespaces[row], tables[row], tail, tail + 1)
+            added += self._insert_from(namespaces[row], tables[row], tail, tail + 1)
         mark_registered(self._pool, added)
 
-    def _insert(self, namespace: str | None, table: Int32s, start: int, stop: int) -> "array[int]":
-        """Register blocks behind the one before; if that is no entry but a twin of one, by their path."""
+    def _insert_from(self, namespace: str | None, table: Int32s, start: int, stop: int) -> "array[int]":
+        """Register blocks of a table behind the one before them or its twin, or else by their whole path."""
         if namespace is None:
             return array("q")
         behind = int(table[start - 1]) if start else None
         if behind is not None and behind not in self.index:
-            start, behind = 0, None
+            twin, registration = self._twin_of.get(behind, (behind, 0))
+            if registration and self.index.registration(twin) == registration:
+                behind = twin
+            else:
+                start, behind = 0, None
         blocks = table[start:stop]
         run = array("q", blocks.astype(np.int64).tobytes())
-        return self.index.insert(namespace, self.tokens[blocks].tobytes(), run, behind)
+        return self._insert(namespace, self.tokens[blocks].tobytes(), run, behind)
+
+    def _insert(self, namespace: str, keys: bytes, blocks: "array[int]", behind: int | None) -> "array[int]":
+        added, last = self.index.insert(namespace, keys, blocks, behind)
+        self._forget_twins(blocks)
+        if last != blocks[-1]:
+            self._twin_of[blocks[-1]] = (last, self.index.registration(last))
+        return added
+
+    def _forget_twins(self, blocks: Iterable[int]) -> None:
+        """Blocks have new content, so what they were twins of says nothing any more."""
+        if self._twin_of:
+            for block in blocks:
+                self._twin_of.pop(block, None)
 
     def copy(self, source: int, destination: int) -> None:
         """Do to the tokens what the copy kernel does to the KV."""

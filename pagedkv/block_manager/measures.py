@@ -87,7 +87,7 @@ def _tables(sequences: SequenceTable, block_size: int) -> list[Int32s | Int64s]:
 def _num_wasted(pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool) -> int:
     """Slots of the blocks in use that hold no token of a live sequence.
 
-    If no reference waits for a step, and a partly filled block is held only by sequences that end in it, those
+    If no reference waits for a step, and only sequences that end in them hold the partly filled blocks, those
     blocks are all there is to look at: O(sequences).
     """
     rows = sequences.rows()

@@ -72,6 +72,8 @@ class TokenIndex:
         # Per block: _TIP if it ends a node without children, the block that grew behind it and is not settled
         # yet, or _NOWHERE.
         self._next, self._next_v = two_views(nowhere)
+        self._registration_v = np.zeros(num_blocks, np.int64)  # per block: number of its last registration
+        self._num_registrations = 0
         self._size = 0
 
     def __len__(self) -> int:
@@ -82,6 +84,10 @@ class TokenIndex:
         """Whether the block is registered."""
         return self._node_of[block] >= 0
 
+    def registration(self, block: int) -> int:
+        """A number that the block has from one registration to the next `forget`, and never again; else 0."""
+        return int(self._registration_v[block]) if self._node_of[block] >= 0 else 0
+
     def match(self, namespace: str, keys: bytes) -> "array[int]":
         """Blocks of the longest registered prefix of `keys`, whole blocks only."""
         root = self._roots.get(namespace)
@@ -89,25 +95,23 @@ class TokenIndex:
 
     def insert(
         self, namespace: str, keys: bytes, blocks: "array[int]", behind: int | None = None
-    ) -> "array[int]":
+    ) -> "tuple[array[int], int]":
         """Register a run of blocks; prefixes that have a block already keep it.
 
         Args:
             namespace: prefixes of different namespaces never match.
             keys: bytes of the tokens of all `blocks`.
-            blocks: in order; those behind the part that is found registered must not be registered.
+            blocks: at least one, in order; those behind the part that is found must not be registered.
             behind: the registered block that the run continues; None for a run from the start of a sequence.
 
         Returns:
-            The blocks that were registered.
+            The blocks that were registered, and the block that now stands for the last prefix.
         """
-        if not blocks:
-            return blocks
         found, node, place = self._walk(*self._position(namespace, behind), keys)
         added = blocks[len(found) :]
         if added:
             self._attach(node, place, keys[len(found) * self._width :], added)
-        return added
+        return added, added[-1] if added else found[-1]
 
     def grow(self, behind: Int64s, blocks: Int64s) -> Int64s:
         """Register each block behind a registered one where nothing stands yet: sequences that decode.
@@ -132,6 +136,7 @@ class TokenIndex:
         self._node_of_v[blocks] = self._node_of_v[behind]
         self._place_v[blocks] = self._place_v[behind] + 1
         self._size += len(blocks)
+        self._number(blocks)
         return _NONE if len(blocks) == len(grows) else np.flatnonzero(~grows)
 
     def forget(self, blocks: Int64s) -> "array[int]":
@@ -259,6 +264,12 @@ class TokenIndex:
             self._next[node.blocks[place - 1]] = _NOWHERE
         self._next[blocks[-1]] = _TIP
         self._size += len(blocks)
+        self._number(np.frombuffer(blocks, np.int64))
+
+    def _number(self, blocks: Int64s) -> None:
+        """Give newly registered blocks the number of this registration."""
+        self._num_registrations += 1
+        self._registration_v[blocks] = self._num_registrations
 
     def _split(self, node: _Node, place: int) -> None:
         """Make what stands from `place` on a child of its own."""

@@ -15,6 +15,7 @@ from pagedkv.errors import (
     PagedKVError,
     UnknownSequence,
 )
+from pagedkv.prefix_cache import TokenIndex
 from pagedkv.stats import Counters
 from tests.block_manager.shadow import ShadowedCache
 
@@ -145,6 +146,36 @@ def test_a_twin_continues_to_be_cached() -> None:
     cache.release(1)
     cache.release(2)
     assert cache.lookup(range(17)) == 16
+    cache.check_integrity()
+
+
+def test_twins_register_without_walking_their_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal sequences in lock step look at the block that they fill, not at all that came before."""
+    cache = make(num_blocks=256)
+    for seq_id in range(3):
+        cache.admit(seq_id, range(80))
+    lengths, insert = [], TokenIndex.insert
+    monkeypatch.setattr(
+        TokenIndex,
+        "insert",
+        lambda self, ns, keys, *rest: lengths.append(len(keys)) or insert(self, ns, keys, *rest),
+    )
+    for token in range(20):
+        cache.append_batch([0, 1, 2], [token] * 3)
+    assert set(lengths) == {4 * cache.config.block_size}
+    assert cache.num_cached_blocks == 25
+    cache.check_integrity()
+
+
+def test_a_twin_of_what_was_evicted_stands_for_itself_again() -> None:
+    """When the registered block goes, the next block to fill registers its twin's path anew."""
+    cache = make(num_blocks=9)
+    cache.admit(1, range(8))
+    cache.admit(2, range(8))
+    cache.release(1)
+    cache.admit(3, range(100, 124))  # evicts the block that sequence 2 has a twin of
+    cache.append(2, range(8, 12))
+    assert cache.lookup(range(13)) == 12
     cache.check_integrity()
 
 

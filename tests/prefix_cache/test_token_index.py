@@ -55,10 +55,10 @@ class IndexMachine(RuleBasedStateMachine):
         found = self.matched(namespace, path)
         assert self.index.match(namespace, keys_of(path)).tolist() == found
         new = self.spare[: len(path) - len(found)]
-        if len(found) + len(new) < len(path):
+        if len(found) + len(new) < len(path) or not path:
             return
-        added = self.index.insert(namespace, keys_of(path), array("q", found + new))
-        assert added.tolist() == new
+        added, last = self.index.insert(namespace, keys_of(path), array("q", found + new))
+        assert (added.tolist(), last) == (new, (found + new)[-1])
         self.known(namespace, path, new)
 
     @precondition(lambda self: self.block_of)
@@ -72,8 +72,8 @@ class IndexMachine(RuleBasedStateMachine):
         if len(found) + len(new) < len(more):
             return
         run = array("q", found + new)
-        added = self.index.insert(namespace, keys_of(more), run, self.block_of[namespace, prefix])
-        assert added.tolist() == new
+        added, last = self.index.insert(namespace, keys_of(more), run, self.block_of[namespace, prefix])
+        assert (added.tolist(), last) == (new, (found + new)[-1])
         self.known(namespace, path, new)
 
     @precondition(lambda self: self.block_of and self.spare)
@@ -131,7 +131,7 @@ def test_an_emptied_namespace_leaves_nothing_behind() -> None:
     """Namespaces come and go without a trace, so that one per tenant does not leak."""
     index = TokenIndex(np.zeros((8, 1), np.int32))
     for name in map(str, range(100)):
-        added = index.insert(name, keys_of([1, 2]), array("q", [3, 4]))
+        added, _ = index.insert(name, keys_of([1, 2]), array("q", [3, 4]))
         index.forget(np.array(added))
     assert not index._roots
     assert not index._namespace_of
