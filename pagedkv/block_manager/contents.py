@@ -85,9 +85,7 @@ class TokenContents:
         """
         blocks = tables[rows, tails].astype(np.int64)
         behind = tables[rows, tails - 1].astype(np.int64)
-        if (
-            not tails.all()
-        ):  # nothing is before a first block; nothing grows behind one that is not registered
+        if not tails.all():  # a first block has none before it, and nothing grows behind an unregistered one
             behind[tails == 0] = blocks[tails == 0]
         rest = self.index.grow(behind, blocks)
         self._forget_twins(blocks.tolist())
