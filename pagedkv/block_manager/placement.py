@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pagedkv.block_ids import Int64s
 
@@ -21,8 +22,7 @@ class Placement:
     copies: Sequence[tuple[int, int]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPlacement:
+class BatchPlacement(NamedTuple):
     """Where the tokens of one decode step go.
 
     Attributes:

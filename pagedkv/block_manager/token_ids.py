@@ -15,6 +15,7 @@ __all__ = ["TokenIds", "as_token_ids", "require_namespace"]
 
 TokenIds = Sequence[int] | npt.NDArray[np.integer]
 
+_DTYPE = np.dtype(np.int32)
 _INT32 = np.iinfo(np.int32)
 
 
@@ -50,6 +51,8 @@ def _packer(n: int) -> struct.Struct:
 
 
 def _from_ndarray(tokens: npt.NDArray[np.generic]) -> Int32s:
+    if tokens.dtype == _DTYPE and tokens.ndim == 1 and tokens.flags.c_contiguous:
+        return cast("Int32s", tokens)
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise InvalidRequest(f"token ids must be a 1-D integer array, got {tokens.ndim}-D of {tokens.dtype}")
     if tokens.dtype != np.int32 and len(tokens):
