@@ -117,7 +117,7 @@ class BlockPool(FreeQueue):
                 ids = self._queue[start : start + n]
                 self._head += n
             else:
-                ids = self._take_valid(n)
+                ids, start = self._take_valid(n), -1
         except TypeError:
             raise InvalidRequest(f"asked for {n!r} blocks; the number must be an int") from None
         if n <= FEW:
@@ -125,7 +125,7 @@ class BlockPool(FreeQueue):
             for block in ids:
                 state[block] = 1
         else:
-            self._state_v[as_vector(ids)] = 1
+            self._state_v[as_vector(ids) if start < 0 else self._queue_v[start : start + n]] = 1
         self._num_free -= n
         num_evicted = self._evict(ids) if self._num_evictable else 0
         if (emit := self.events.emit) is not None:

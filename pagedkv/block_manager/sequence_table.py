@@ -78,7 +78,8 @@ class SequenceTable:
         """
         known, rows = self._batch
         try:
-            ids = seq_ids.tolist() if isinstance(seq_ids, np.ndarray) else list(seq_ids)
+            ids = seq_ids.tolist() if isinstance(seq_ids, np.ndarray) else seq_ids
+            ids = ids if type(ids) is list else list(ids)
             if ids == known:
                 return rows
         except (TypeError, ValueError):
@@ -91,7 +92,7 @@ class SequenceTable:
             twice = next(i for i in ids if ids.count(i) > 1)
             raise DuplicateSequence(f"sequence {twice} is named {ids.count(twice)} times in one batch")
         rows.flags.writeable = False
-        self._batch = (ids, rows)
+        self._batch = (ids[:], rows)  # the caller may change its list
         return rows
 
     def require_new(self, seq_id: int) -> None:
