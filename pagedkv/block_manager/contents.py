@@ -44,14 +44,11 @@ class TokenContents:
         """Record and register a prompt whose leading blocks are `reused` and whose other ones are `new`."""
         size = self._block_size
         tokens = tokens[len(reused) * size :]
-        num_full, rest = divmod(len(tokens), size)
-        if rest:
-            self.tokens[new[num_full], :rest] = tokens[len(tokens) - rest :]
-        if num_full:
-            full, tokens = new[:num_full], tokens[: len(tokens) - rest]
-            self.tokens[np.frombuffer(full, np.int64)] = tokens.reshape(-1, size)
+        self._fill(np.frombuffer(new, np.int64), tokens)
+        if num_full := len(tokens) // size:
+            keys = tokens[: num_full * size].tobytes()
             behind = reused[-1] if reused else None
-            mark_registered(self._pool, self._insert(namespace, tokens.tobytes(), full, behind))
+            mark_registered(self._pool, self._insert(namespace, keys, new[:num_full], behind))
 
     def write(self, table: Int32s, start: int, tokens: Int32s) -> None:
         """Record tokens at positions `start` .. of a sequence with this block table."""
@@ -61,11 +58,16 @@ class TokenContents:
             head, tokens = tokens[: size - offset], tokens[size - offset :]
             self.tokens[table[first], offset : offset + len(head)] = head
             first += 1
-        num_full, rest = divmod(len(tokens), size)
+        self._fill(table[first:], tokens)
+
+    def _fill(self, blocks: Int32s | Int64s, tokens: Int32s) -> None:
+        """Record tokens from the start of the first of these blocks on."""
+        num_full, rest = divmod(len(tokens), self._block_size)
         if num_full:
-            self.tokens[table[first : first + num_full]] = tokens[: len(tokens) - rest].reshape(-1, size)
+            full = tokens[: len(tokens) - rest].reshape(-1, self._block_size)
+            self.tokens[blocks[:num_full]] = full
         if rest:
-            self.tokens[table[first + num_full], :rest] = tokens[len(tokens) - rest :]
+            self.tokens[blocks[num_full], :rest] = tokens[len(tokens) - rest :]
 
     def register(self, namespace: str | None, table: Int32s, start: int, stop: int) -> None:
         """Put the full blocks at positions `start` .. `stop` - 1 of a block table into the index."""

@@ -90,13 +90,10 @@ def _num_wasted(pool: BlockPool, sequences: SequenceTable, block_size: int, any_
     If no reference waits for a step, and only sequences that end in them hold the partly filled blocks, those
     blocks are all there is to look at: O(sequences).
     """
-    rows = sequences.rows()
-    full, offsets = np.divmod(sequences.num_tokens[rows], block_size)
-    partial = offsets > 0
-    tails = sequences.tables[rows[partial], full[partial]]
+    _, _, tails, offsets = _ends(sequences, block_size)
     blocks, which, counts = np.unique(tails, return_inverse=True, return_counts=True)
     filled = np.zeros(len(blocks), np.int64)
-    np.maximum.at(filled, which, offsets[partial])
+    np.maximum.at(filled, which, offsets)
     if not any_waits and (pool.ref_counts(blocks) == counts).all():
         return len(blocks) * block_size - int(filled.sum())
     num_slots = (pool.num_blocks - pool.num_free) * block_size
@@ -106,13 +103,19 @@ def _num_wasted(pool: BlockPool, sequences: SequenceTable, block_size: int, any_
 def _written_slots(num_blocks: int, sequences: SequenceTable, block_size: int) -> Int64s:
     """How many slots of each block hold a token of a live sequence. Shape `[num_blocks]` (int64)."""
     written = np.zeros(num_blocks, np.int64)
-    rows = sequences.rows()
-    full, offsets = np.divmod(sequences.num_tokens[rows], block_size)
+    rows, full, tails, offsets = _ends(sequences, block_size)
     for row, n in zip(rows.tolist(), full.tolist(), strict=True):
         written[sequences.tables[row, :n]] = block_size
-    partial = offsets > 0
-    np.maximum.at(written, sequences.tables[rows[partial], full[partial]], offsets[partial])
+    np.maximum.at(written, tails, offsets)
     return written
+
+
+def _ends(sequences: SequenceTable, block_size: int) -> tuple[Int64s, Int64s, Int32s, Int64s]:
+    """Rows and numbers of full blocks of all sequences; partly filled blocks and how many slots are."""
+    rows = sequences.rows()
+    full, offsets = np.divmod(sequences.num_tokens[rows], block_size)
+    partial = offsets > 0
+    return rows, full, sequences.tables[rows[partial], full[partial]], offsets[partial]
 
 
 def _table_runs(sequences: SequenceTable, block_size: int) -> Int64s:
