@@ -1,0 +1,1 @@
+"""Ready adapters for known engines, one file each. Each imports its engine when it is used."""
