@@ -1,6 +1,6 @@
 """What a suite raises when a component breaks its contract."""
 
-__all__ = ["InvariantViolation"]
+__all__ = ["Hung", "InvariantViolation"]
 
 
 class InvariantViolation(AssertionError):
@@ -18,6 +18,7 @@ class InvariantViolation(AssertionError):
         detail: what was seen.
         adapter: as given.
         call: as given.
+        sections: as given.
     """
 
     def __init__(
@@ -29,9 +30,17 @@ class InvariantViolation(AssertionError):
         call: str = "",
         sections: tuple[tuple[str, str], ...] = (),
     ) -> None:
+        super().__init__()
         self.invariant, self.detail, self.adapter, self.call = invariant, detail, adapter, call
-        head = f"{invariant}: {detail}"
-        where = [f"adapter  {adapter}"] if adapter else []
-        where += [f"call     {call}"] if call else []
-        below = [f"{heading}\n{text}" for heading, text in sections if text]
-        super().__init__("\n\n".join(part for part in [head, "\n".join(where), *below] if part))
+        self.sections = sections
+
+    def __str__(self) -> str:
+        where = [f"adapter  {self.adapter}"] if self.adapter else []
+        where += [f"call     {self.call}"] if self.call else []
+        below = [f"{heading}\n{text}" for heading, text in self.sections if text]
+        head = f"{self.invariant}: {self.detail}"
+        return "\n\n".join(part for part in [head, "\n".join(where), *below] if part)
+
+
+class Hung(InvariantViolation):
+    """A call did not return in time. There is no use in shrinking the program by waiting again and again."""

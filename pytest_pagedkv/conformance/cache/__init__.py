@@ -1,0 +1,1 @@
+"""The suite for paged KV caches: oracle, random programs, bounded exhaustive programs, cost of growth."""

@@ -1,0 +1,53 @@
+"""What a prefix that was just released must still give: hits, and eviction after everything else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["JustReleased"]
+
+
+@dataclass(slots=True)
+class JustReleased:
+    """The sequence released last, seen as a cached prefix.
+
+    Attributes:
+        seq_id: its id.
+        identities: of its findable tokens.
+        supply: blocks that were free before it was released. A cache that evicts least recently used blocks
+            first hands these out before it touches the ones that the release made idle.
+        since: blocks that had become held until then.
+        consumed: blocks that became held since.
+    """
+
+    seq_id: int
+    identities: Sequence[int]
+    supply: int
+    since: int
+    consumed: int = 0
+
+    def least_hit(self, identities: Sequence[int], block_size: int) -> int:
+        """Tokens of a prompt that must be cached: the common full blocks, less what may be evicted."""
+        limit = min(len(identities) - 1, len(self.identities)) // block_size
+        common = 0
+        while common < limit and self._is_common(identities, (common + 1) * block_size - 1):
+            common += 1
+        return max(0, common - max(0, self.consumed - self.supply)) * block_size
+
+    def _is_common(self, identities: Sequence[int], position: int) -> bool:
+        return identities[position] == self.identities[position]
+
+    @property
+    def invariant(self) -> str:
+        """What is broken if it hits less."""
+        return "eviction-order" if self.consumed else "hit-completeness"
+
+    def missed(self, cached: int, least: int) -> str:
+        """What is broken, in words."""
+        if not self.consumed:
+            since = "nothing was handed out"
+        else:
+            since = f"{self.consumed} blocks were handed out, and {self.supply} others were free"
+        return (
+            f"{cached} tokens are cached; sequence {self.seq_id} had the same prefix, was the last to be released, "
+            f"and since then {since}, so {least} tokens have to hit"
+        )
