@@ -97,17 +97,30 @@ class TokenContents:
             added += self._insert_from(namespaces[row], tables[row], tail, tail + 1)
         mark_registered(self._pool, added)
 
+    def restore(self, namespace: str | None, table: Int32s, num_full: int) -> None:
+        """Register a sequence's full blocks again if those that stood for their prefix were evicted meanwhile.
+
+        Dropping a block drops everything below it, so the last block tells for all of them.
+        """
+        if num_full and namespace is not None:
+            last = int(table[num_full - 1])
+            if last not in self.index and self._standing_twin(last) is None:
+                self.register(namespace, table, 0, num_full)
+
+    def _standing_twin(self, block: int) -> int | None:
+        """The registered block that stands for the prefix of an unregistered one, if it is known."""
+        twin, registration = self._twin_of.get(block, (block, 0))
+        return twin if registration and self.index.registration(twin) == registration else None
+
     def _insert_from(self, namespace: str | None, table: Int32s, start: int, stop: int) -> "array[int]":
         """Register blocks of a table behind the one before them or its twin, or else by their whole path."""
         if namespace is None:
             return array("q")
         behind = int(table[start - 1]) if start else None
         if behind is not None and behind not in self.index:
-            twin, registration = self._twin_of.get(behind, (behind, 0))
-            if registration and self.index.registration(twin) == registration:
-                behind = twin
-            else:
-                start, behind = 0, None
+            behind = self._standing_twin(behind)
+            if behind is None:
+                start = 0
         blocks = table[start:stop]
         run = array("q", blocks.astype(np.int64).tobytes())
         return self._insert(namespace, self.tokens[blocks].tobytes(), run, behind)

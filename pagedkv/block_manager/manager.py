@@ -166,6 +166,9 @@ class BlockManager(CacheView):
         """
         row = self._sequences.row(seq_id)
         blocks = self._blocks(row)
+        if self._contents is not None:
+            num_full = int(self._sequences.num_tokens[row]) // self._block_size
+            self._contents.restore(self._sequences.namespaces[row], blocks, num_full)
         deferred = self._steps.give_back(row, blocks[::-1])
         self._sequences.close(seq_id)
         if (emit := self.events.emit) is not None:
