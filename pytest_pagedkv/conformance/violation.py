@@ -1,5 +1,7 @@
 """What a suite raises when a component breaks its contract."""
 
+from typing import Any
+
 __all__ = ["Hung", "InvariantViolation"]
 
 
@@ -19,6 +21,7 @@ class InvariantViolation(AssertionError):
         adapter: as given.
         call: as given.
         sections: as given.
+        program: the calls that lead there, where the component is tested by programs of calls.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class InvariantViolation(AssertionError):
         super().__init__()
         self.invariant, self.detail, self.adapter, self.call = invariant, detail, adapter, call
         self.sections = sections
+        self.program: Any = None
 
     def __str__(self) -> str:
         where = [f"adapter  {self.adapter}"] if self.adapter else []

@@ -26,6 +26,7 @@ class Asker:
     Attributes:
         calls: what was called, oldest first.
         num_calls: how many calls there were; queries do not count.
+        is_recording: calls are kept and counted.
     """
 
     def __init__(self, adapter: KVCacheAdapter, watch: Watch, history: int | None) -> None:
@@ -34,13 +35,12 @@ class Asker:
         self._history = history
         self.calls: list[Call] = []
         self.num_calls = 0
+        self.is_recording = True
 
     def call(self, call: Call, errors: Errors = ()) -> Any:
         """Make a call and keep it. Errors other than the given ones are violations."""
-        self.calls.append(call)
-        self.num_calls += 1
-        if self._history is not None and len(self.calls) >= 2 * max(1, self._history):
-            del self.calls[: -self._history]
+        if self.is_recording:
+            self._record(call)
         given = [list(argument) if isinstance(argument, tuple) else argument for argument in call.arguments]
         try:
             answer = self._run(call, given, errors)
@@ -53,6 +53,12 @@ class Asker:
                     "well-formed", f"{call.name} changed the token list that it was given"
                 )
         return answer
+
+    def _record(self, call: Call) -> None:
+        self.calls.append(call)
+        self.num_calls += 1
+        if self._history is not None and len(self.calls) >= 2 * max(1, self._history):
+            del self.calls[: -self._history]
 
     def placement(self, call: Call, errors: Errors = ()) -> Placement:
         """Make a call that answers with a placement."""
@@ -69,6 +75,7 @@ class Asker:
                 "well-formed",
                 f"{call.name} reports the copy {wild[0]}; blocks are 0 to {self._adapter.num_blocks - 1}",
             )
+        call.cached = cached
         return Placement(cached, copies)
 
     def table(self, seq_id: int) -> tuple[int, ...]:

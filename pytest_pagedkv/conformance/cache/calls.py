@@ -6,10 +6,10 @@ from typing import Any
 
 from pytest_pagedkv.adapter import KVCacheAdapter
 
-__all__ = ["Call", "replay_test"]
+__all__ = ["Call", "Program", "replay_test"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """One call.
 
@@ -17,11 +17,15 @@ class Call:
         name: the adapter's method.
         arguments: positional arguments; token ids as a tuple.
         outcome: name of the documented error that it raised; "" if it returned.
+        cached: tokens that it said were cached.
+        num_free: blocks that the cache said were free afterwards.
     """
 
     name: str
     arguments: tuple[Any, ...]
     outcome: str = ""
+    cached: int = 0
+    num_free: int = 0
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(_written, self.arguments))})"
@@ -33,6 +37,26 @@ def _written(argument: object) -> str:
     if len(argument) > 8 and len(set(argument)) == 1:
         return f"[{argument[0]}] * {len(argument)}"
     return repr(list(argument))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Calls on a pool.
+
+    Attributes:
+        num_blocks: size of the pool.
+        block_size: tokens in a block.
+        calls: (name, argument, ...) of each; token ids as tuples.
+    """
+
+    num_blocks: int
+    block_size: int
+    calls: tuple[tuple[Any, ...], ...]
+
+    @classmethod
+    def of(cls, adapter: KVCacheAdapter, calls: Sequence[Call]) -> "Program":
+        """The program that was run on a cache."""
+        return cls(adapter.num_blocks, adapter.block_size, tuple((c.name, *c.arguments) for c in calls))
 
 
 def replay_test(invariant: str, adapter: KVCacheAdapter, calls: Sequence[Call]) -> str:

@@ -7,10 +7,12 @@ from typing import Concatenate, NoReturn, ParamSpec, TypeVar
 
 from pytest_pagedkv.adapter import Feature, KVCacheAdapter, OutOfBlocks, Placement
 from pytest_pagedkv.conformance.cache.asking import Asker
+from pytest_pagedkv.conformance.cache.behaviour import check_refusals_left_nothing
 from pytest_pagedkv.conformance.cache.books import check_free
-from pytest_pagedkv.conformance.cache.calls import Call, replay_test
+from pytest_pagedkv.conformance.cache.calls import Call, Program, replay_test
 from pytest_pagedkv.conformance.cache.invariants import INVARIANTS
 from pytest_pagedkv.conformance.cache.ledger import Ledger
+from pytest_pagedkv.conformance.cache.making import make_adapter
 from pytest_pagedkv.conformance.cache.picture import picture
 from pytest_pagedkv.conformance.cache.released import JustReleased
 from pytest_pagedkv.conformance.cache.shadow import Live, Shadow, chain
@@ -112,6 +114,9 @@ class CheckedCache:
         sequence = self._live(call, seq_id)
         placement = self._with_room(call, self._needed_to_append(sequence, len(tokens)))
         start, before = len(sequence.identities), sequence.table
+        if sequence.is_cut and self._released is not None:
+            kept, offset = divmod(start, self.adapter.block_size)
+            self._released.overwritten(self._ledger.shadow.slots(before[kept])[offset:])
         sequence.identities += chain(sequence.identities[-1], tokens)
         sequence.is_cut = False
         ledger = self._ledger
@@ -246,10 +251,16 @@ class CheckedCache:
     def close(self) -> None:
         """Release everything and check that it comes home: one request can then have the whole pool.
 
+        If all calls were kept and some were refused, the others are made again on a cache of the same class, to
+        see whether the refused ones left traces.
+
         Raises:
             InvariantViolation: something does not hold.
         """
         self.check()
+        self._check_traces()
+        self._asker.calls.append(Call("close", ()))
+        self._asker.is_recording = False
         for seq_id in list(self.live):
             self.release(seq_id)
         self._settle("come-home", full=True)
@@ -263,6 +274,13 @@ class CheckedCache:
         self.release(0)
 
     # ---- how
+
+    def _check_traces(self) -> None:
+        """Compare with a cache that never saw the calls which were refused."""
+        adapter, calls = self.adapter, self._asker.calls
+        if len(calls) == self._asker.num_calls and any(call.outcome for call in calls):
+            fresh = make_adapter(type(adapter), adapter.num_blocks, adapter.block_size)
+            check_refusals_left_nothing(calls, fresh)
 
     def _live(self, call: Call, seq_id: int) -> Live:
         """The sequence that a call is about; a call about an unknown one is misuse."""
@@ -364,6 +382,8 @@ class CheckedCache:
             if Feature.REF_COUNTS in self.adapter.features:
                 ledger.check_ref_counts(asker.ref_counts(), invariant or "ref-counts")
         self._num_free = asker.num_free()
+        if asker.calls:
+            asker.calls[-1].num_free = self._num_free
         check_free(self.adapter, self._num_free, ledger.holders, invariant)
 
     def _explain(self, violation: InvariantViolation) -> None:
@@ -374,6 +394,7 @@ class CheckedCache:
         calls = self._asker.calls
         violation.adapter = f"{_path(adapter)}({adapter.num_blocks}, {adapter.block_size})"
         violation.call = str(calls[-1]) if calls else ""
+        violation.program = Program.of(adapter, calls)
         violation.sections = (
             ("must hold", INVARIANTS[violation.invariant]),
             ("pool", picture(self._ledger, adapter)),

@@ -1,7 +1,9 @@
 """What a prefix that was just released must still give: hits, and eviction after everything else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from pytest_pagedkv.conformance.cache.shadow import Cell
 
 __all__ = ["JustReleased"]
 
@@ -20,7 +22,7 @@ class JustReleased:
     """
 
     seq_id: int
-    identities: Sequence[int]
+    identities: list[int]
     supply: int
     since: int
     consumed: int = 0
@@ -40,6 +42,12 @@ class JustReleased:
     def invariant(self) -> str:
         """What is broken if it hits less."""
         return "eviction-order" if self.consumed else "hit-completeness"
+
+    def overwritten(self, cells: Iterable[Cell | None]) -> None:
+        """A live sequence has written other tokens into a block that it held: what hung on these is gone."""
+        for cell in cells:
+            if cell is not None and self.identities[cell.position : cell.position + 1] == [cell.identity]:
+                del self.identities[cell.position :]
 
     def missed(self, cached: int, least: int) -> str:
         """What is broken, in words."""

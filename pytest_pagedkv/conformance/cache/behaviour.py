@@ -1,0 +1,62 @@
+"""Whether calls that were refused left traces that only show later."""
+
+from collections.abc import Sequence
+
+from pytest_pagedkv.adapter import KVCacheAdapter
+from pytest_pagedkv.conformance.cache.calls import Call
+from pytest_pagedkv.conformance.violation import InvariantViolation
+
+__all__ = ["check_refusals_left_nothing"]
+
+
+def check_refusals_left_nothing(calls: Sequence[Call], fresh: KVCacheAdapter) -> None:
+    """Make the calls that succeeded once more, without those that were refused, and compare the answers.
+
+    A failed admission that made its hits look recently used, say, changes what is evicted next, and nothing else.
+
+    Args:
+        calls: all calls made on a cache since it was new, each with its answer.
+        fresh: a cache like that one, unused.
+
+    Raises:
+        InvariantViolation: an answer is another one.
+    """
+    refused = [call for call in calls if call.outcome]
+    if not refused:
+        return
+    for call in calls:
+        if call.outcome:
+            continue
+        with_refusals = (call.cached, call.num_free)
+        without = _made_again(call, fresh)
+        if without != with_refusals:
+            name = "atomic-failure" if _lacked_room(refused) else "documented-errors"
+            raise InvariantViolation(
+                name,
+                f"{call} gave {_told(with_refusals)}; without the refused calls before it, such as "
+                f"{_last_before(calls, call)}, it gives {_told(without)}",
+            )
+
+
+def _made_again(call: Call, fresh: KVCacheAdapter) -> tuple[int, int]:
+    arguments = [list(argument) if isinstance(argument, tuple) else argument for argument in call.arguments]
+    try:
+        answer = getattr(fresh, call.name)(*arguments)
+    except Exception as error:
+        raise InvariantViolation(
+            "atomic-failure", f"{call} succeeded; without the refused calls before it, it raises {error!r}"
+        ) from error
+    return getattr(answer, "num_cached_tokens", 0), fresh.num_free_blocks()
+
+
+def _lacked_room(refused: Sequence[Call]) -> bool:
+    return any(call.outcome == "OutOfBlocks" for call in refused)
+
+
+def _last_before(calls: Sequence[Call], call: Call) -> Call:
+    before = [other for other in calls[: calls.index(call)] if other.outcome]
+    return before[-1]
+
+
+def _told(answer: tuple[int, int]) -> str:
+    return f"{answer[0]} cached tokens and left {answer[1]} blocks free"

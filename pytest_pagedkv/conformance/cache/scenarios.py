@@ -1,0 +1,35 @@
+"""Counts of what a search has reached, so that nobody has to believe that it reaches anything."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["Reached"]
+
+
+@dataclass(slots=True)
+class Reached:
+    """What a search did.
+
+    Attributes:
+        programs: programs run.
+        operations: calls made.
+        rules: how often each rule of the machine was run.
+        scenarios: how often each situation came about.
+    """
+
+    programs: int = 0
+    operations: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+    scenarios: Counter[str] = field(default_factory=Counter)
+
+    def as_record(self) -> dict[str, Any]:
+        """As plain values, for a report that may cross processes."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Reached":
+        """From `as_record`."""
+        counters = {name: Counter(record[name]) for name in ("rules", "scenarios")}
+        return cls(record["programs"], record["operations"], **counters)

@@ -1,0 +1,98 @@
+"""Makes a failing program short: fewer calls, fewer and simpler tokens, a smaller pool.
+
+Done on the calls, not on the choices that a search made them from: a candidate costs as long as its calls take,
+and a program from a soak test or from a user's log shrinks like one from a search.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pytest_pagedkv.adapter import KVCacheAdapter, OutOfBlocks
+from pytest_pagedkv.conformance.cache.calls import Program
+from pytest_pagedkv.conformance.cache.checked import CheckedCache
+from pytest_pagedkv.conformance.cache.making import make_adapter
+from pytest_pagedkv.conformance.violation import InvariantViolation
+
+__all__ = ["run", "shrink"]
+
+_MOST_RUNS = 4000
+
+
+def run(adapter: type[KVCacheAdapter], program: Program) -> InvariantViolation | None:
+    """Run a program on a new cache; gives what it breaks. Calls that are refused are passed over."""
+    try:
+        cache = CheckedCache(make_adapter(adapter, program.num_blocks, program.block_size))
+        for name, *arguments in program.calls:
+            try:
+                getattr(cache, name)(*arguments)
+            except (OutOfBlocks, KeyError, ValueError):
+                continue
+        if not (program.calls and program.calls[-1][0] == "close"):
+            cache.close()
+    except InvariantViolation as violation:
+        return violation
+    return None
+
+
+def shrink(adapter: type[KVCacheAdapter], violation: InvariantViolation) -> InvariantViolation:
+    """The violation of the same invariant by the shortest program that was found.
+
+    Args:
+        adapter: the class under test.
+        violation: with the program that broke it; comes back if that does not do it again.
+    """
+    program: Program = violation.program
+    runs = 0
+    shorter = True
+    while shorter and runs < _MOST_RUNS:
+        shorter = False
+        for candidate in _simpler(program, adapter.block_sizes):
+            runs += 1
+            found = run(adapter, candidate)
+            if found is not None and found.invariant == violation.invariant:
+                program, violation, shorter = candidate, found, True
+                break
+            if runs >= _MOST_RUNS:
+                break
+    return violation
+
+
+def _simpler(program: Program, block_sizes: Sequence[int]) -> Iterator[Program]:
+    """Programs that are a step simpler, the largest steps first."""
+    for calls in _without_calls(program.calls):
+        yield replace(program, calls=calls)
+    for size in sorted(size for size in block_sizes if size < program.block_size):
+        yield replace(program, block_size=size)
+    for num_blocks in dict.fromkeys((program.num_blocks // 2, program.num_blocks - 1)):
+        if num_blocks > 0:
+            yield replace(program, num_blocks=num_blocks)
+    for position, call in enumerate(program.calls):
+        for simpler in _simpler_calls(call):
+            yield replace(program, calls=(*program.calls[:position], simpler, *program.calls[position + 1 :]))
+
+
+def _without_calls(calls: tuple[tuple[Any, ...], ...]) -> Iterator[tuple[tuple[Any, ...], ...]]:
+    """Leave out half of the calls, a quarter, ..., one."""
+    size = len(calls) // 2
+    while size:
+        for start in range(len(calls) - size, -1, -size):
+            yield calls[:start] + calls[start + size :]
+        size //= 2
+
+
+def _simpler_calls(call: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """A call with fewer or smaller tokens, or without a namespace."""
+    name, *arguments = call
+    if name not in ("admit", "append"):
+        return
+    seq_id, tokens, *namespace = arguments
+    if namespace:
+        yield name, seq_id, tokens
+    for fewer in (tokens[: len(tokens) // 2], tokens[1:], tokens[:-1]):
+        if fewer:
+            yield name, seq_id, fewer, *namespace
+    if any(tokens):
+        yield name, seq_id, (0,) * len(tokens), *namespace
+    for position in [position for position, token in enumerate(tokens) if token]:
+        yield name, seq_id, (*tokens[:position], 0, *tokens[position + 1 :]), *namespace
