@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
     from pagedkv import BlockManager
     from pagedkv.traces import Trace
+    from pytest_pagedkv.adapter import Adapter
     from pytest_pagedkv.perf.benchmark import Benchmark, Meter
     from pytest_pagedkv.perf.meter import Call
     from pytest_pagedkv.perf.recorder import Recorder
     from pytest_pagedkv.perf.traces import Traces
 
-__all__ = ["pagedkv_benchmark", "pagedkv_cache", "pagedkv_seed", "pagedkv_trace"]
+__all__ = ["pagedkv_adapter", "pagedkv_benchmark", "pagedkv_cache", "pagedkv_seed", "pagedkv_trace"]
 
 
 @pytest.fixture
@@ -85,3 +86,11 @@ def _pagedkv_traces(request: pytest.FixtureRequest, pagedkv_seed: int) -> "Trace
 def pagedkv_trace(_pagedkv_traces: "Traces") -> "Callable[..., Trace]":
     """Gives traces by name, such as "azure2023_code" (a file) and "generated:chat"."""
     return _pagedkv_traces.get
+
+
+@pytest.fixture
+def pagedkv_adapter(request: pytest.FixtureRequest) -> "type[Adapter]":
+    """The adapter class that a conformance suite tests: its `adapter`, or that of --pagedkv-adapter."""
+    from pytest_pagedkv.conformance.loading import adapter_of
+
+    return adapter_of(request)

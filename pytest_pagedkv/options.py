@@ -50,10 +50,26 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--pagedkv-seed", type=int, metavar="N", help="Seed of generated workloads (ini: pagedkv_seed, 0)."
     )
+    _add_conformance(parser)
     _add_ini(parser)
 
 
+def _add_conformance(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pagedkv-conformance", "conformance suites (pagedkv)")
+    group.addoption(
+        "--pagedkv-adapter",
+        metavar="MODULE:CLASS",
+        help="The adapter that `--pyargs pytest_pagedkv.conformance` tests (ini: pagedkv_adapter).",
+    )
+    group.addoption(
+        "--pagedkv-selftest-faults",
+        action="store_true",
+        help="Test the suite itself: plant faults in a correct cache, and see each of them found.",
+    )
+
+
 def _add_ini(parser: pytest.Parser) -> None:
+    parser.addini("pagedkv_adapter", "The adapter that conformance suites test, module:Class.", default="")
     parser.addini("pagedkv_perf", "Run the performance tests, and only them.", type="bool", default=False)
     parser.addini("pagedkv_baselines", "Folder of stored baselines, under the root.", default=_BASELINES)
     parser.addini("pagedkv_require_baseline", "A missing baseline is a failure.", type="bool", default=False)
@@ -82,6 +98,8 @@ class Options:
         suite: run the shipped performance tests too.
         traces: folder of trace files from the ini file, or "".
         second_pass_timeout_s: limit of the second counting pass.
+        adapter: the adapter that conformance suites test, as module:Class, or "".
+        selftest_faults: test the conformance suite itself.
     """
 
     perf: bool
@@ -95,6 +113,8 @@ class Options:
     suite: bool
     traces: str
     second_pass_timeout_s: int
+    adapter: str
+    selftest_faults: bool
 
     def __post_init__(self) -> None:
         if bool(self.accept) != (self.reason is not None):
@@ -141,6 +161,8 @@ class Options:
             suite=config.getini("pagedkv_suite"),
             traces=config.getini("pagedkv_traces"),
             second_pass_timeout_s=_ini_int(config, "pagedkv_second_pass_timeout_s"),
+            adapter=option.pagedkv_adapter or config.getini("pagedkv_adapter"),
+            selftest_faults=option.pagedkv_selftest_faults,
         )
 
 

@@ -41,12 +41,35 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_pagedkv.perf.start import start
 
         start(config, state)
+    if state.options.adapter:
+        from pytest_pagedkv.conformance.loading import ADAPTER, load
+
+        config.stash[ADAPTER] = load(state.options.adapter, config.invocation_params.dir)
+    if str(config.getoption("hypothesis_profile", None)).startswith("pagedkv-"):
+        from pytest_pagedkv.conformance.profiles import register
+
+        register()
 
 
 def _role(config: pytest.Config) -> Role:
     if COUNTING_FOLDER in config.stash:
         return Role.COUNTING
     return Role.WORKER if hasattr(config, "workerinput") else Role.CONTROLLER
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the conformance suites did, where there were any."""
+    told = [
+        value
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in getattr(report, "user_properties", ())
+        if name == "pagedkv_conformance"
+    ]
+    if told:
+        from pytest_pagedkv.conformance.summary import write
+
+        write(terminalreporter, told)
 
 
 @pytest.hookimpl(trylast=True)

@@ -54,6 +54,12 @@ class Asker:
                 )
         return answer
 
+    def continued_on(self, adapter: KVCacheAdapter) -> "Asker":
+        """One that has made the same calls, on another cache."""
+        twin = Asker(adapter, self._watch, self._history)
+        twin.calls, twin.num_calls = list(self.calls), self.num_calls
+        return twin
+
     def _record(self, call: Call) -> None:
         self.calls.append(call)
         self.num_calls += 1

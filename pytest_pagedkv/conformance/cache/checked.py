@@ -273,6 +273,16 @@ class CheckedCache:
             ) from None
         self.release(0)
 
+    def continued_on(self, adapter: KVCacheAdapter) -> "CheckedCache":
+        """A checked cache in this state, over another cache of the class, on which the same calls were made."""
+        twin = CheckedCache(adapter, full_check_every=self._full_check_every)
+        twin._asker = self._asker.continued_on(adapter)
+        twin._ledger = self._ledger.copied()
+        twin.live = twin._ledger.live
+        twin._num_free = self._num_free
+        twin._released = None if self._released is None else self._released.copied()
+        return twin
+
     # ---- how
 
     def _check_traces(self) -> None:

@@ -1,7 +1,7 @@
 """The sequences as they have to be, the blocks they hold, and the shadow of the pool."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_pagedkv.adapter import Placement
 from pytest_pagedkv.conformance.cache.shadow import Cell, Live, Shadow
@@ -29,6 +29,12 @@ class Ledger:
     live: dict[int, Live]
     holders: dict[int, dict[int, int]]
     consumed: int = 0
+
+    def copied(self) -> "Ledger":
+        """The same once more, independent of this one."""
+        live = {seq_id: sequence.copied() for seq_id, sequence in self.live.items()}
+        holders = {block: dict(owners) for block, owners in self.holders.items()}
+        return replace(self, shadow=self.shadow.copied(), live=live, holders=holders)
 
     def blocks_for(self, num_tokens: int) -> int:
         """Blocks that so many tokens fill."""

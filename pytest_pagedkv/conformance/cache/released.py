@@ -1,7 +1,7 @@
 """What a prefix that was just released must still give: hits, and eviction after everything else."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_pagedkv.conformance.cache.shadow import Cell
 
@@ -42,6 +42,10 @@ class JustReleased:
     def invariant(self) -> str:
         """What is broken if it hits less."""
         return "eviction-order" if self.consumed else "hit-completeness"
+
+    def copied(self) -> "JustReleased":
+        """The same once more, independent of this one."""
+        return replace(self, identities=list(self.identities))
 
     def overwritten(self, cells: Iterable[Cell | None]) -> None:
         """A live sequence has written other tokens into a block that it held: what hung on these is gone."""

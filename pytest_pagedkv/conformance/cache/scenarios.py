@@ -1,8 +1,7 @@
 """Counts of what a search has reached, so that nobody has to believe that it reaches anything."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Reached"]
@@ -26,10 +25,9 @@ class Reached:
 
     def as_record(self) -> dict[str, Any]:
         """As plain values, for a report that may cross processes."""
-        return asdict(self)
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Reached":
-        """From `as_record`."""
-        counters = {name: Counter(record[name]) for name in ("rules", "scenarios")}
-        return cls(record["programs"], record["operations"], **counters)
+        return {
+            "programs": self.programs,
+            "operations": self.operations,
+            "rules": dict(self.rules),
+            "scenarios": dict(self.scenarios),
+        }

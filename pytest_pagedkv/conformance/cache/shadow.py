@@ -54,6 +54,10 @@ class Live:
     is_cut: bool = False
     is_findable: bool = True
 
+    def copied(self) -> "Live":
+        """The same once more, independent of this one."""
+        return replace(self, identities=list(self.identities))
+
     def forked(self) -> "Live":
         """A sequence that starts as this one is; its table is not known yet."""
         return replace(self, identities=list(self.identities), table=())
@@ -76,6 +80,13 @@ class Shadow:
         self._block_size = block_size
         self._blocks: dict[int, list[Cell | None]] = {}
         self.generation = 0
+
+    def copied(self) -> "Shadow":
+        """The same once more, independent of this one."""
+        twin = Shadow(self._block_size)
+        twin._blocks = {block: list(cells) for block, cells in self._blocks.items()}
+        twin.generation = self.generation
+        return twin
 
     def slots(self, block: int) -> list[Cell | None]:
         """The cells of a block."""

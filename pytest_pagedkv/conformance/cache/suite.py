@@ -1,0 +1,162 @@
+"""The suite: subclass it, and set `adapter`."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, NoReturn
+
+import pytest
+
+from pytest_pagedkv.adapter import Adapter, Feature, KVCacheAdapter
+from pytest_pagedkv.conformance.cache.complexity import OPERATIONS, check_growth
+from pytest_pagedkv.conformance.cache.exhaustive import explore
+from pytest_pagedkv.conformance.cache.known import is_known, replay
+from pytest_pagedkv.conformance.cache.making import check_class, make_adapter
+from pytest_pagedkv.conformance.cache.calls import Program
+from pytest_pagedkv.conformance.cache.scenario_programs import SCENARIOS
+from pytest_pagedkv.conformance.cache.scenarios import Reached
+from pytest_pagedkv.conformance.cache.search import CALL_LIMIT_S, search
+from pytest_pagedkv.conformance.cache.shrink import run, shrink
+from pytest_pagedkv.conformance.cache.watch import Watch
+from pytest_pagedkv.conformance.profiles import exhaustive_depth
+from pytest_pagedkv.conformance.violation import InvariantViolation
+
+__all__ = ["KVCacheConformance"]
+
+Record = Callable[[str, object], None]
+
+
+class KVCacheConformance:
+    """What a paged KV cache has to keep.
+
+        class TestMyCache(KVCacheConformance):
+            adapter = MyAdapter
+
+    How long it looks is Hypothesis' profile's to say: `--hypothesis-profile=pagedkv-dev`, `-ci` or `-nightly`.
+
+    Attributes:
+        adapter: the class under test; None takes that of --pagedkv-adapter.
+        call_limit_s: how long a call to it may take.
+    """
+
+    adapter_type: ClassVar[type[Adapter]] = KVCacheAdapter
+    adapter: ClassVar[type[KVCacheAdapter] | None] = None
+    call_limit_s: ClassVar[float] = CALL_LIMIT_S
+
+    def test_interface(self, pagedkv_adapter: type[KVCacheAdapter]) -> None:
+        """Features are features, and have their methods; a cache can be made, and says what it reserves."""
+        with _failing_clearly():
+            check_class(pagedkv_adapter)
+            make_adapter(pagedkv_adapter, 8, min(pagedkv_adapter.block_sizes))
+
+    @pytest.mark.parametrize("scenario", SCENARIOS)
+    def test_scenario(self, pagedkv_adapter: type[KVCacheAdapter], scenario: str) -> None:
+        """A program in which some cache has failed."""
+        needed = SCENARIOS[scenario]
+        _require(pagedkv_adapter, needed.features)
+        with _failing_clearly(), self._watch().running():
+            for size in pagedkv_adapter.block_sizes:
+                spare = make_adapter(pagedkv_adapter, needed.num_blocks, size)
+                num_blocks = 2 * needed.num_blocks - spare.usable_blocks
+                program = Program(num_blocks, size, needed.calls(size))
+                _report(pagedkv_adapter, run(pagedkv_adapter, program))
+
+    def test_random_programs(self, pagedkv_adapter: type[KVCacheAdapter], record_property: Record) -> None:
+        """No program of random calls breaks an invariant."""
+        reached = Reached()
+        try:
+            with _failing_clearly():
+                search(pagedkv_adapter, call_limit_s=self.call_limit_s, reached=reached)
+        finally:
+            _record(record_property, pagedkv_adapter, "random programs", reached)
+
+    def test_small_scope(self, pagedkv_adapter: type[KVCacheAdapter], record_property: Record) -> None:
+        """No program at all, up to a few calls on three blocks, breaks an invariant."""
+        depth = exhaustive_depth()
+        with _failing_clearly():
+            reached = explore(pagedkv_adapter, depth, self._watch())
+        _record(record_property, pagedkv_adapter, f"all programs of {depth} calls on 3 blocks", reached)
+
+    def test_weakened_hash(self, pagedkv_adapter: type[KVCacheAdapter], record_property: Record) -> None:
+        """With a hash of 8 bits every prefix is still told from every other, because tokens are compared.
+
+        A cache that relies on a cryptographic digest instead fails here, and says so in `known_failures`.
+        """
+        if pagedkv_adapter.weaken_hash is KVCacheAdapter.weaken_hash:
+            pytest.skip(f"{pagedkv_adapter.__name__} has no weaken_hash")
+        _require(pagedkv_adapter, Feature.PREFIX_CACHE)
+        with _failing_clearly():
+            reached = search(pagedkv_adapter, hash_bits=8, call_limit_s=self.call_limit_s)
+        _record(record_property, pagedkv_adapter, "random programs, 8 bits of hash", reached)
+
+    @pytest.mark.parametrize("operation", OPERATIONS)
+    def test_complexity(self, pagedkv_adapter: type[KVCacheAdapter], operation: str) -> None:
+        """A call costs about the same on a large pool as on a small one."""
+        _require(pagedkv_adapter, OPERATIONS[operation][0])
+        with _failing_clearly():
+            try:
+                check_growth(pagedkv_adapter, operation)
+            except InvariantViolation as violation:
+                if not is_known(pagedkv_adapter, violation):
+                    raise
+                pytest.xfail(violation.detail)
+
+    def test_known_failures(self, pagedkv_adapter: type[KVCacheAdapter]) -> None:
+        """Every known failure is still there; a note about one that is gone has to go too."""
+        known = [known for known in pagedkv_adapter.known_failures if known.program]
+        if not known:
+            pytest.skip(f"{pagedkv_adapter.__name__} has none")
+        for failure in known:
+            found = replay(pagedkv_adapter, failure)
+            seen = "nothing fails" if found is None else f"it breaks {found.invariant}"
+            if found is None or found.invariant != failure.invariant:
+                pytest.fail(
+                    f"the known failure {failure.invariant!r} of {pagedkv_adapter.__name__} is not there: {seen}. "
+                    f"Take it out of known_failures, or mend its program.\n{failure.reason}",
+                    pytrace=False,
+                )
+
+    def _watch(self) -> Watch:
+        return Watch(self.call_limit_s)
+
+
+def _require(adapter: type[KVCacheAdapter], features: Feature) -> None:
+    """Skip a test of what the cache does not have."""
+    missing = features & ~adapter.features
+    if missing:
+        pytest.skip(
+            f"{adapter.__name__} has no {', '.join(str(one.name) for one in Feature if one & missing)}"
+        )
+
+
+def _report(adapter: type[KVCacheAdapter], violation: InvariantViolation | None) -> None:
+    """Raise what was found, made short, unless it is known."""
+    if violation is None:
+        return
+    if is_known(adapter, violation):
+        pytest.xfail(f"known: {violation.invariant}: {violation.detail}")
+    smallest = shrink(adapter, violation)
+    raise smallest from smallest.__cause__
+
+
+@contextmanager
+def _failing_clearly() -> Iterator[None]:
+    """A violation fails the test with its own text, and with where a foreign error comes from."""
+    try:
+        yield
+    except InvariantViolation as violation:
+        _fail(violation)
+
+
+def _fail(violation: InvariantViolation) -> NoReturn:
+    text = str(violation)
+    if violation.__cause__ is not None:
+        frames = "".join(traceback.format_exception(violation.__cause__, limit=-4))
+        text += f"\n\nraised in\n{frames}"
+    pytest.fail(text, pytrace=False)
+
+
+def _record(record: Record, adapter: type[KVCacheAdapter], what: str, reached: Reached) -> None:
+    """Hand the counts to the terminal summary, from whatever process this is."""
+    details: dict[str, Any] = {"adapter": adapter.__name__, "what": what, **reached.as_record()}
+    record("pagedkv_conformance", details)
