@@ -1,0 +1,1 @@
+"""Conformance of attention and copy kernels over a paged KV cache."""
