@@ -308,7 +308,7 @@ class ReferenceCache(KVCacheAdapter):
 
     def _holds(self, block: int, entry: Entry) -> bool:
         """Digests are equal; are the prefixes?"""
-        return self._entries[block] == entry
+        return self._entries.get(block) == entry
 
     def _register(self, sequence: SequenceState, start: int) -> None:
         """Enter the full blocks of a sequence from position `start` of its table on."""
