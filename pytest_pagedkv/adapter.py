@@ -1,4 +1,4 @@
-"""The interface between a paged KV cache and the suite that tests it. Imports nothing but the standard library.
+"""The interface between a paged KV cache and the suite that tests it.
 
 An adapter translates: the suite's words into the engine's, the engine's errors into `OutOfBlocks`, `KeyError`
 and `ValueError`. It holds no logic of its own, else the suite would test the adapter.
@@ -74,7 +74,7 @@ class KnownFailure:
     block_size: int = 2
 
 
-class Adapter(abc.ABC):
+class Adapter(abc.ABC):  # noqa: B024 - what it has to answer, its kind says
     """What every kind of adapter has.
 
     Attributes:
@@ -92,10 +92,10 @@ class Adapter(abc.ABC):
 class KVCacheAdapter(Adapter):
     """A paged KV cache: sequences of tokens, each with a table of blocks.
 
-    The suite makes one for every program that it runs. It sends prompts and appends of at least one token, and
-    truncates to at least one; it chooses sequence ids, and uses an id again after it was released. It also sends
-    misuse: an unknown id has to be answered with KeyError, a live id for a new sequence with ValueError, both
-    with the state as it was.
+    The suite makes one for every program that it runs. It sends prompts and appends of at least one token,
+    and truncates to at least one; it chooses sequence ids, and uses an id again after it was released. It
+    also sends misuse: an unknown id has to be answered with KeyError, a live id for a new sequence with
+    ValueError, both with the state as it was.
 
     Args:
         num_blocks: size of the pool.

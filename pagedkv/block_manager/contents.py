@@ -97,15 +97,19 @@ class TokenContents:
             added += self._insert_from(namespaces[row], tables[row], tail, tail + 1)
         mark_registered(self._pool, added)
 
-    def restore(self, namespace: str | None, table: Int32s, num_full: int) -> None:
-        """Register a sequence's full blocks again if those that stood for their prefix were evicted meanwhile.
+    def standing(self, namespace: str | None, blocks: Int64s) -> Int64s:
+        """The registered block for each full block of a sequence: itself, or the twin that stands for it.
 
-        Dropping a block drops everything below it, so the last block tells for all of them.
+        Where that was evicted meanwhile, the sequence's own blocks are registered in its place.
         """
-        if num_full and namespace is not None:
-            last = int(table[num_full - 1])
-            if last not in self.index and self._standing_twin(last) is None:
-                self.register(namespace, table, 0, num_full)
+        if namespace is None or self.index.holds_all(blocks):
+            return blocks
+        keys = self.tokens[blocks].tobytes()
+        found = np.frombuffer(self.index.match(namespace, keys), np.int64)
+        if len(found) < len(blocks):
+            added = self._insert(namespace, keys, array("q", blocks.astype(np.int64).tobytes()), None)
+            mark_registered(self._pool, added)
+        return np.concatenate([found, blocks[len(found) :]])
 
     def _standing_twin(self, block: int) -> int | None:
         """The registered block that stands for the prefix of an unregistered one, if it is known."""

@@ -84,6 +84,10 @@ class TokenIndex:
         """Whether the block is registered."""
         return self._node_of[block] >= 0
 
+    def holds_all(self, blocks: Int64s) -> bool:
+        """Whether every one of these blocks is registered."""
+        return _all(self._node_of_v[blocks] >= 0)
+
     def registration(self, block: int) -> int:
         """A number that the block has from one registration to the next `forget`, and never again; else 0."""
         return int(self._registration_v[block]) if self._node_of[block] >= 0 else 0

@@ -29,7 +29,7 @@ class PagedKVAdapter(KVCacheAdapter):
         | Feature.REF_COUNTS
         | Feature.RESET
     )
-    fork_mode = "lazy"
+    fork_mode: ClassVar[Literal["lazy", "eager"]] = "lazy"
     prefix_caching = True
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
@@ -65,7 +65,8 @@ class PagedKVAdapter(KVCacheAdapter):
 
     def block_table(self, seq_id: int) -> Sequence[int]:
         """The blocks, as ints."""
-        return self.cache.block_table(seq_id).tolist()
+        blocks: list[int] = self.cache.block_table(seq_id).tolist()
+        return blocks
 
     def num_free_blocks(self) -> int:
         """Blank and evictable blocks."""

@@ -35,5 +35,5 @@ def _fill(terminal: pytest.TerminalReporter, parts: Iterable[str]) -> None:
         if len(line) + len(part) + 3 > width and line.strip():
             terminal.line(line)
             line = "   "
-        line += f" {part};" if line.strip() else f" {part};"
+        line += f" {part};"
     terminal.line(line.rstrip(";"))

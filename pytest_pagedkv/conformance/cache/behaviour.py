@@ -12,7 +12,8 @@ __all__ = ["check_refusals_left_nothing"]
 def check_refusals_left_nothing(calls: Sequence[Call], fresh: KVCacheAdapter) -> None:
     """Make the calls that succeeded once more, without those that were refused, and compare the answers.
 
-    A failed admission that made its hits look recently used, say, changes what is evicted next, and nothing else.
+    A failed admission that made its hits look recently used, say, changes what is evicted next, and nothing
+    else.
 
     Args:
         calls: all calls made on a cache since it was new, each with its answer.

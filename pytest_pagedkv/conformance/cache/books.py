@@ -38,7 +38,7 @@ def check_free(
 
 
 def _why(adapter: KVCacheAdapter, holders: Mapping[int, Mapping[int, int]]) -> tuple[str, str]:
-    """Why too many blocks are free: which one comes that should not, when the pool is asked for all of them."""
+    """Why too many blocks are free: which one comes that should not, when the pool has to give all."""
     handed: set[int] = set()
     for block in _drain(adapter):
         if block in holders:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from operator import index
-from typing import Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 from pytest_pagedkv.adapter import Feature, KVCacheAdapter, OutOfBlocks, Placement
 from pytest_pagedkv.conformance.cache.asking import Asker
@@ -38,20 +38,21 @@ def _explained(
             self._explain(violation)
             raise
 
-    return explaining
+    return cast("Callable[Concatenate[CheckedCache, P], T]", explaining)
 
 
 class CheckedCache:
     """Wraps an adapter; has its methods, and raises `InvariantViolation` from the first call that is wrong.
 
-    It keeps shadow memory: for every slot, the identity of the KV that a real kernel would have written there.
-    After each call it runs the reported copies, compares what is said to be cached, writes what is new, and looks
-    whether every sequence still finds its own KV, whether blocks and references add up, and whether a refusal left
-    everything as it was. Errors that the contract documents pass through. After a violation the cache is of no
-    further use.
+    It keeps shadow memory: for every slot, the identity of the KV that a real kernel would have written
+    there. After each call it runs the reported copies, compares what is said to be cached, writes what is
+    new, and looks whether every sequence still finds its own KV, whether blocks and references add up, and
+    whether a refusal left everything as it was. Errors that the contract documents pass through. After a
+    violation the cache is of no further use.
 
-    For a soak test of a large pool set `full_check_every`: what a call costs then is in proportion to the tokens
-    and blocks that it touches, and tables and reference counts as a whole are read every so many calls.
+    For a soak test of a large pool set `full_check_every`: what a call costs then is in proportion to the
+    tokens and blocks that it touches, and tables and reference counts as a whole are read every so many
+    calls.
 
     Args:
         adapter: the cache, unused so far.
@@ -251,8 +252,8 @@ class CheckedCache:
     def close(self) -> None:
         """Release everything and check that it comes home: one request can then have the whole pool.
 
-        If all calls were kept and some were refused, the others are made again on a cache of the same class, to
-        see whether the refused ones left traces.
+        If all calls were kept and some were refused, the others are made again on a cache of the same
+        class, to see whether the refused ones left traces.
 
         Raises:
             InvariantViolation: something does not hold.
@@ -274,7 +275,7 @@ class CheckedCache:
         self.release(0)
 
     def continued_on(self, adapter: KVCacheAdapter) -> "CheckedCache":
-        """A checked cache in this state, over another cache of the class, on which the same calls were made."""
+        """A checked cache in this state, over another cache on which the same calls were made."""
         twin = CheckedCache(adapter, full_check_every=self._full_check_every)
         twin._asker = self._asker.continued_on(adapter)
         twin._ledger = self._ledger.copied()
@@ -316,7 +317,7 @@ class CheckedCache:
         )
 
     def _with_room(self, call: Call, needed: int, new_id: int | None = None) -> Placement:
-        """Make a call that may lack room; if it is refused, see that this is right and that nothing changed."""
+        """Make a call that may lack room; if it is refused, see that this is right and nothing changed."""
         try:
             return self._asker.placement(call, (OutOfBlocks,))
         except OutOfBlocks:
@@ -339,7 +340,7 @@ class CheckedCache:
             )
 
     def _needed_to_append(self, sequence: Live, num_tokens: int) -> int:
-        """The most blocks that an append may take: new ones, and a copy of a last block that is not its own."""
+        """The most blocks that an append may take: new ones, and a copy of a last block not its own."""
         ledger, length = self._ledger, len(sequence.identities)
         needed = ledger.blocks_for(length + num_tokens) - ledger.blocks_for(length)
         if length % self.adapter.block_size:
@@ -356,8 +357,8 @@ class CheckedCache:
         if not 0 <= cached < len(identities):
             raise InvariantViolation(
                 "hit-soundness",
-                f"{cached} of {len(identities)} tokens are cached; it must be 0 to {len(identities) - 1}, so that "
-                "one is left to compute",
+                f"{cached} of {len(identities)} tokens are cached; it must be 0 to {len(identities) - 1}, "
+                "so that one is left to compute",
             )
         released = self._released
         if released is not None:

@@ -1,7 +1,8 @@
 """Whether a call costs more on a larger pool: CPU time on 1k and on 64k blocks.
 
 An operation that walks the pool costs 64 times as much there. What is tolerated is three times as much, which
-leaves room for caches that no longer fit the processor's, and a cost counts only if it shows three times in a row.
+leaves room for caches that no longer fit the processor's, and a cost counts only if it shows three times in
+a row.
 """
 
 import gc
@@ -146,7 +147,7 @@ def _cost_us(call: _Operation, adapter: KVCacheAdapter) -> float:
 
 
 def _churned(adapter: type[KVCacheAdapter], num_blocks: int) -> KVCacheAdapter:
-    """A pool with a history: half of it is held, the rest is idle, with a known prompt in the middle of that."""
+    """A pool with a history: half is held, the rest is idle, with a known prompt in the middle of that."""
     cache = make_adapter(adapter, num_blocks, min(adapter.block_sizes))
     chunks = cache.usable_blocks // (_CHUNK // 8 if num_blocks == _SMALL else _CHUNK) - 1
     size = _CHUNK // 8 if num_blocks == _SMALL else _CHUNK

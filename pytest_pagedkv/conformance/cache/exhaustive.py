@@ -1,7 +1,7 @@
 """Every program up to a small depth on a pool of three blocks: the small scope is proven, not sampled.
 
-Sequence ids and token values mean nothing to a cache, so programs that differ only by renaming them count once:
-a new sequence gets the lowest id that is not live, and the first prompt begins with token 0.
+Sequence ids and token values mean nothing to a cache, so programs that differ only by renaming them count
+once: a new sequence gets the lowest id that is not live, and the first prompt begins with token 0.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ _NUM_BLOCKS = 3
 _MAX_LIVE = 3
 _Call = tuple[Any, ...]
 _PROMPTS = ((0,), (0, 0), (0, 1), (0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0, 0), (1, 0, 0), (0,) * 7)
-"""For blocks of two: partly and just filled blocks, prefixes of each other, equal and other tokens in the last slot,
-and one that is larger than the pool."""
+"""For blocks of two: partly and just filled blocks, prefixes of each other, equal and other tokens in the
+last slot, and one that is larger than the pool."""
 _APPENDS = ((0,), (1,), (0, 0))
 
 

@@ -106,7 +106,7 @@ class Ledger:
         )
 
     def _check_shared(self, seq_id: int, entry: int, block: int) -> None:
-        """A block that others hold may stand in a table if it holds the right KV already, as after deduplication."""
+        """A block that others hold may stand in a table if the right KV is in it, as after deduplication."""
         if self.shadow.mismatch(self.live[seq_id], (entry,)) is not None:
             other = next(owner for owner in self.holders[block] if owner != seq_id)
             raise InvariantViolation(
@@ -136,7 +136,7 @@ class Ledger:
                 self.look_at(seq_id, (entry,), invariant)
 
     def look_at(self, seq_id: int, entries: Iterable[int], invariant: str, stop: int | None = None) -> None:
-        """Check that a sequence finds its own KV in these entries of its table, at positions before `stop`."""
+        """Check that a sequence finds its own KV in these entries of its table, before `stop`."""
         sequence = self.live[seq_id]
         found = self.shadow.mismatch(sequence, entries, stop)
         if found is not None:
@@ -175,7 +175,7 @@ class Ledger:
     # ---- books
 
     def check_tables(self, tables: Mapping[int, tuple[int, ...]], invariant: str) -> None:
-        """Check tables that no call was about; blocks may move, what a sequence finds in them may not change."""
+        """Check tables that no call was about: blocks may move, what is found in them may not change."""
         for seq_id, table in tables.items():
             sequence = self.live[seq_id]
             if table != sequence.table:

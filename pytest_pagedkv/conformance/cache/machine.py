@@ -26,7 +26,7 @@ edges = st.sampled_from([0, 1, -1, 2])  # where a length lies with respect to a 
 
 
 class GaveUp(BaseException):
-    """A call hung. Not an `Exception`, because Hypothesis would shrink the program by waiting again and again."""
+    """A call hung; not an `Exception`, because Hypothesis would make the same call again."""
 
     def __init__(self, violation: Hung) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ def _having(feature: Feature, *, live: bool = False, room: bool = False) -> Call
 class CacheMachine(RuleBasedStateMachine):
     """Programs of every call that the cache has, on pools of a few blocks.
 
-    Many rules are a small scenario rather than a call: the ways in which caches break take several calls to come
-    about, and a search by single calls would meet them too rarely.
+    Many rules are a small scenario rather than a call: the ways in which caches break take several calls to
+    come about, and a search by single calls would meet them too rarely.
 
     Attributes:
         adapter: the class under test.
@@ -349,14 +349,15 @@ class CacheMachine(RuleBasedStateMachine):
         self.reached.operations += 1
         self.reached.rules[name] += 1
         try:
-            answer: Placement = getattr(self.cache, name)(*arguments) or Placement()
-            return answer
+            answer: Placement | None = getattr(self.cache, name)(*arguments)
         except OutOfBlocks:
             self.count(f"out of blocks in {name}")
-        except (KeyError, ValueError):
-            return None
         except InvariantViolation as violation:
             self.fail(violation)
+        except (KeyError, ValueError):
+            pass  # misuse, answered as it has to be
+        else:
+            return answer or Placement()
         return None
 
     def fail(self, violation: InvariantViolation) -> None:

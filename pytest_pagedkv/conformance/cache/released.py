@@ -60,6 +60,6 @@ class JustReleased:
         else:
             since = f"{self.consumed} blocks were handed out, and {self.supply} others were free"
         return (
-            f"{cached} tokens are cached; sequence {self.seq_id} had the same prefix, was the last to be released, "
-            f"and since then {since}, so {least} tokens have to hit"
+            f"{cached} tokens are cached; sequence {self.seq_id} had the same prefix, was the last to be "
+            f"released, and since then {since}, so {least} tokens have to hit"
         )

@@ -35,7 +35,7 @@ _P, _F, _T = Feature.PREFIX_CACHE, Feature.FORK, Feature.TRUNCATE
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
-        "a prompt of one token": Scenario(Feature.NONE, lambda b: (("admit", 0, (1,)), ("release", 0))),
+        "a prompt of one token": Scenario(Feature.NONE, lambda _: (("admit", 0, (1,)), ("release", 0))),
         "prompts on and around a block boundary": Scenario(
             Feature.NONE,
             lambda b: tuple(("admit", i, _run(i, max(1, 2 * b + i - 1))) for i in range(3)),
@@ -69,7 +69,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             lambda b: tuple(c for i in range(20) for c in (("admit", i, _run(i, 2 * b)), ("release", i))),
         ),
         "an unknown id": Scenario(
-            Feature.NONE, lambda b: (("admit", 0, (1,)), ("append", 1, (1,)), ("release", 1), ("release", 0))
+            Feature.NONE, lambda _: (("admit", 0, (1,)), ("append", 1, (1,)), ("release", 1), ("release", 0))
         ),
         "a double release": Scenario(
             Feature.NONE, lambda b: (("admit", 0, _run(1, 2 * b)), ("release", 0), ("release", 0))
@@ -183,7 +183,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             ),
         ),
         "a fork onto a live sequence": Scenario(
-            _F, lambda b: (("admit", 0, (1,)), ("admit", 1, (2,)), ("fork", 0, 1), ("append", 1, (1,)))
+            _F, lambda _: (("admit", 0, (1,)), ("admit", 1, (2,)), ("fork", 0, 1), ("append", 1, (1,)))
         ),
         "rejected drafts, then other tokens": Scenario(
             _T,

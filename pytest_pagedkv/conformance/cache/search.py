@@ -1,7 +1,7 @@
 """Runs random programs against an adapter."""
 
-from hypothesis import Phase
-from hypothesis import settings as Settings
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as Settings  # noqa: N812 - a class
 from hypothesis.stateful import run_state_machine_as_test
 
 from pytest_pagedkv.adapter import KVCacheAdapter
@@ -30,8 +30,8 @@ def search(
     """Look for a program that breaks an invariant, and shrink it.
 
     Args:
-        adapter: the class under test. It gives the machine its name, and so has its own entries in Hypothesis'
-            example database.
+        adapter: the class under test. It gives the machine its name, and so has its own entries in
+            Hypothesis' example database.
         settings: Hypothesis' settings; the current profile's by default. There is no deadline in any case.
         seed: makes the search the same each time.
         hash_bits: weaken the engine's hash to so many bits.
@@ -76,4 +76,10 @@ def _without_shrinking(settings: Settings | None) -> Settings:
     """Hypothesis finds the program, and `shrink` makes it short."""
     settings = settings or Settings()
     phases = [phase for phase in settings.phases if phase not in (Phase.shrink, Phase.explain)]
-    return Settings(settings, deadline=None, report_multiple_bugs=False, phases=phases)
+    return Settings(
+        settings,
+        deadline=None,
+        report_multiple_bugs=False,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),  # how fast an engine is is not the question
+    )

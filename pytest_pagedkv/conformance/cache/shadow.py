@@ -110,7 +110,7 @@ class Shadow:
     def mismatch(
         self, sequence: Live, indices: Iterable[int], stop: int | None = None
     ) -> tuple[int, Cell | None] | None:
-        """The first position, in these entries of the table and before `stop`, that does not hold its own KV."""
+        """The first position, in these entries of the table and before `stop`, without its own KV."""
         size, table, identities = self._block_size, sequence.table, sequence.identities
         for index in indices:
             first = index * size

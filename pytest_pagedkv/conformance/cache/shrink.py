@@ -1,7 +1,7 @@
 """Makes a failing program short: fewer calls, fewer and simpler tokens, a smaller pool.
 
-Done on the calls, not on the choices that a search made them from: a candidate costs as long as its calls take,
-and a program from a soak test or from a user's log shrinks like one from a search.
+Done on the calls, not on the choices that a search made them from: a candidate costs as long as its calls
+take, and a program from a soak test or from a user's log shrinks like one from a search.
 """
 
 from collections.abc import Iterator, Sequence

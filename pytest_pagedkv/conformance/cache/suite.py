@@ -8,11 +8,11 @@ from typing import Any, ClassVar, NoReturn
 import pytest
 
 from pytest_pagedkv.adapter import Adapter, Feature, KVCacheAdapter
+from pytest_pagedkv.conformance.cache.calls import Program
 from pytest_pagedkv.conformance.cache.complexity import OPERATIONS, check_growth
 from pytest_pagedkv.conformance.cache.exhaustive import explore
 from pytest_pagedkv.conformance.cache.known import is_known, replay
 from pytest_pagedkv.conformance.cache.making import check_class, make_adapter
-from pytest_pagedkv.conformance.cache.calls import Program
 from pytest_pagedkv.conformance.cache.scenario_programs import SCENARIOS
 from pytest_pagedkv.conformance.cache.scenarios import Reached
 from pytest_pagedkv.conformance.cache.search import CALL_LIMIT_S, search
@@ -32,7 +32,8 @@ class KVCacheConformance:
         class TestMyCache(KVCacheConformance):
             adapter = MyAdapter
 
-    How long it looks is Hypothesis' profile's to say: `--hypothesis-profile=pagedkv-dev`, `-ci` or `-nightly`.
+    How long it looks is for the Hypothesis profile to say: `--hypothesis-profile=pagedkv-dev`, `-ci` or
+    `-nightly`.
 
     Attributes:
         adapter: the class under test; None takes that of --pagedkv-adapter.
@@ -111,8 +112,8 @@ class KVCacheConformance:
             seen = "nothing fails" if found is None else f"it breaks {found.invariant}"
             if found is None or found.invariant != failure.invariant:
                 pytest.fail(
-                    f"the known failure {failure.invariant!r} of {pagedkv_adapter.__name__} is not there: {seen}. "
-                    f"Take it out of known_failures, or mend its program.\n{failure.reason}",
+                    f"the known failure {failure.invariant!r} of {pagedkv_adapter.__name__} is not there: "
+                    f"{seen}. Take it out of known_failures, or mend its program.\n{failure.reason}",
                     pytrace=False,
                 )
 

@@ -13,7 +13,7 @@ _TICK_S = 0.25
 
 
 class Hang(BaseException):
-    """Raised inside a call that takes too long; not an `Exception`, so that the engine does not swallow it."""
+    """Raised inside a call that takes too long; not an `Exception`, lest the engine swallow it."""
 
 
 class Watch:
@@ -50,7 +50,7 @@ class Watch:
             return False
         return signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
-    def _tick(self, signum: int, frame: FrameType | None) -> None:
+    def _tick(self, _signum: int, _frame: FrameType | None) -> None:
         if self.started and time.monotonic() - self.started > self.limit_s:
             self.started = 0.0
             raise Hang
