@@ -5,7 +5,7 @@ from hypothesis import settings
 __all__ = ["exhaustive_depth", "register"]
 
 _EXAMPLES = {"pagedkv-dev": 400, "pagedkv-ci": 2_000, "pagedkv-nightly": 25_000}
-_DEPTHS = {"pagedkv-dev": 4, "pagedkv-ci": 5, "pagedkv-nightly": 5}
+_DEPTH, _DEPTH_FROM_CI_ON = 4, 5
 
 
 def register() -> None:
@@ -15,5 +15,5 @@ def register() -> None:
 
 
 def exhaustive_depth() -> int:
-    """Calls in the programs of the bounded exhaustive run, by the loaded profile."""
-    return _DEPTHS.get(settings.get_current_profile_name(), 4)
+    """Calls in the programs of the bounded exhaustive run, by how thorough the loaded profile is."""
+    return _DEPTH_FROM_CI_ON if settings().max_examples >= _EXAMPLES["pagedkv-ci"] else _DEPTH

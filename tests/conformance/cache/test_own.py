@@ -1,0 +1,22 @@
+"""Our own caches keep the contract."""
+
+from pytest_pagedkv.adapters.pagedkv import EagerForkAdapter, PagedKVAdapter, UncachedAdapter
+from pytest_pagedkv.conformance import KVCacheConformance
+
+
+class TestLazyForks(KVCacheConformance):
+    """Copies are made when they are needed."""
+
+    adapter = PagedKVAdapter
+
+
+class TestEagerForks(KVCacheConformance):
+    """Copies are made by the fork."""
+
+    adapter = EagerForkAdapter
+
+
+class TestUncached(KVCacheConformance):
+    """No prefixes are kept."""
+
+    adapter = UncachedAdapter
