@@ -10,6 +10,7 @@ from pytest_pagedkv.conformance.cache.asking import Asker
 from pytest_pagedkv.conformance.cache.behaviour import check_refusals_left_nothing
 from pytest_pagedkv.conformance.cache.books import check_free
 from pytest_pagedkv.conformance.cache.calls import Call, Program, replay_test
+from pytest_pagedkv.conformance.cache.diagnosis import cached_by_last, without_refusals
 from pytest_pagedkv.conformance.cache.invariants import INVARIANTS
 from pytest_pagedkv.conformance.cache.ledger import Ledger
 from pytest_pagedkv.conformance.cache.making import make_adapter
@@ -17,7 +18,7 @@ from pytest_pagedkv.conformance.cache.picture import picture
 from pytest_pagedkv.conformance.cache.released import JustReleased
 from pytest_pagedkv.conformance.cache.shadow import Live, Shadow, chain
 from pytest_pagedkv.conformance.cache.watch import Watch
-from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
 
 __all__ = ["CheckedCache"]
 
@@ -222,6 +223,7 @@ class CheckedCache:
     def weaken_hash(self, num_bits: int) -> None:
         """Weaken the engine's hash; before the first admission."""
         self._asker.call(Call("weaken_hash", (num_bits,)))
+        self._settle()
 
     def block_table(self, seq_id: int) -> Sequence[int]:
         """The sequence's blocks."""
@@ -288,10 +290,17 @@ class CheckedCache:
 
     def _check_traces(self) -> None:
         """Compare with a cache that never saw the calls which were refused."""
-        adapter, calls = self.adapter, self._asker.calls
-        if len(calls) == self._asker.num_calls and any(call.outcome for call in calls):
-            fresh = make_adapter(type(adapter), adapter.num_blocks, adapter.block_size)
-            check_refusals_left_nothing(calls, fresh)
+        if self._keeps_all:
+            check_refusals_left_nothing(self._asker.calls, self._fresh())
+
+    @property
+    def _keeps_all(self) -> bool:
+        """All calls since the cache was new are known, so that they can be made again."""
+        return len(self._asker.calls) >= self._asker.num_calls
+
+    def _fresh(self) -> KVCacheAdapter:
+        """A new cache of the same class."""
+        return make_adapter(type(self.adapter), self.adapter.num_blocks, self.adapter.block_size)
 
     def _live(self, call: Call, seq_id: int) -> Live:
         """The sequence that a call is about; a call about an unknown one is misuse."""
@@ -326,6 +335,9 @@ class CheckedCache:
 
     def _check_refusal(self, call: Call, needed: int, new_id: int | None) -> None:
         free = self._num_free
+        lost = [seq_id for seq_id in self.live if not self._asker.knows(seq_id)]
+        if lost:
+            raise InvariantViolation("atomic-failure", f"{call} was refused, and sequence {lost[0]} is gone")
         self._settle("atomic-failure", full=True)
         if new_id is not None and self._asker.knows(new_id):
             raise InvariantViolation(
@@ -365,7 +377,15 @@ class CheckedCache:
             released.consumed = self._ledger.consumed - released.since
             least = released.least_hit(identities, self.adapter.block_size)
             if cached < least:
-                raise InvariantViolation(released.invariant, released.missed(cached, least))
+                raise InvariantViolation(self._missed_by(released, least), released.missed(cached, least))
+
+    def _missed_by(self, released: JustReleased, least: int) -> str:
+        """What is broken if the last call should have hit more: did the prefix go, or was it never there?"""
+        if released.consumed and self._keeps_all:
+            calls = self._asker.calls
+            if cached_by_last([*calls[: released.num_calls], calls[-1]], self._fresh()) < least:
+                return "hit-completeness"
+        return released.invariant
 
     def _fill(self, seq_id: int, placement: Placement) -> None:
         """Note a sequence that has just got its blocks, and write what is not cached."""
@@ -382,7 +402,9 @@ class CheckedCache:
         if Feature.PREFIX_CACHE in self.adapter.features and sequence.is_findable:
             stop = None if self.adapter.caches_output else sequence.num_prompt_tokens
             since = self._ledger.consumed
-            self._released = JustReleased(seq_id, sequence.identities[:stop], supply, since)
+            self._released = JustReleased(
+                seq_id, sequence.identities[:stop], supply, since, len(self._asker.calls)
+            )
 
     def _settle(self, invariant: str = "", *, full: bool = False) -> None:
         """Check tables, reference counts and free blocks; name the invariant if it is not their own."""
@@ -397,12 +419,40 @@ class CheckedCache:
             asker.calls[-1].num_free = self._num_free
         check_free(self.adapter, self._num_free, ledger.holders, invariant)
 
+    def _blame_refusals(self, violation: InvariantViolation) -> None:
+        """If all is well without the calls that were refused, it is them who left something behind."""
+        calls = self._asker.calls
+        refused = [call for call in calls[:-1] if call.outcome]
+        is_known = violation.invariant == "atomic-failure" or isinstance(violation, Hung)
+        if is_known or not refused or not self._keeps_all:
+            return
+        if not self._breaks(without_refusals(calls)):
+            lacked_room = any(call.outcome == "OutOfBlocks" for call in refused)
+            violation.invariant = "atomic-failure" if lacked_room else "documented-errors"
+            violation.detail += (
+                f". Without the refused calls before it, such as {refused[-1]}, this does not happen"
+            )
+
+    def _breaks(self, calls: Sequence[Call]) -> bool:
+        """Whether these calls on a new cache break anything."""
+        again = CheckedCache(self._fresh())
+        try:
+            for call in calls:
+                try:
+                    getattr(again, call.name)(*call.arguments)
+                except (OutOfBlocks, KeyError, ValueError):
+                    continue
+        except InvariantViolation:
+            return True
+        return False
+
     def _explain(self, violation: InvariantViolation) -> None:
         """Add to a violation what is known here; once."""
         if violation.adapter:
             return
         adapter = self.adapter
         calls = self._asker.calls
+        self._blame_refusals(violation)
         violation.adapter = f"{_path(adapter)}({adapter.num_blocks}, {adapter.block_size})"
         violation.call = str(calls[-1]) if calls else ""
         violation.program = Program.of(adapter, calls)

@@ -58,7 +58,7 @@ class Ledger:
         old = sequence.table
         handed = [(entry, block) for entry, block in enumerate(table) if block not in old]
         if len(set(table)) < len(table):
-            self._fail_twice(seq_id, table, old)
+            self._check_twice(seq_id, table, shareable)
         self.hold(seq_id, table)
         for entry, block in handed:
             if entry >= shareable and len(self.holders[block]) > 1:
@@ -93,10 +93,16 @@ class Ledger:
                 f"its table has {len(table)}: {list(table)}",
             )
 
-    @staticmethod
-    def _fail_twice(seq_id: int, table: tuple[int, ...], old: tuple[int, ...]) -> None:
-        block = next(block for block in table if table.count(block) > 1)
-        if block in old:
+    def _check_twice(self, seq_id: int, table: tuple[int, ...], shareable: int) -> None:
+        """A block that stands in a table twice was handed out twice, or handed out though it is hit or held.
+
+        Where both stand for cached tokens nothing was handed out: what they hold tells whether that is right.
+        """
+        handed = table[shareable:]
+        block = next((block for block in handed if table.count(block) > 1), None)
+        if block is None:
+            return
+        if block in table[:shareable] or block in self.live[seq_id].table:
             raise InvariantViolation(
                 "no-alias",
                 f"block {block} was handed to sequence {seq_id}, which holds it already: {list(table)}",
@@ -125,9 +131,11 @@ class Ledger:
         """Write a sequence's tokens from `start` on, and check that nobody else lost by it.
 
         Raises:
-            InvariantViolation: another sequence's KV was overwritten.
+            InvariantViolation: another sequence's KV was overwritten, or its own is missing before `start`.
         """
-        self.look(self.shadow.write(seq_id, self.live[seq_id], start), "no-alias")
+        for block in self.shadow.write(seq_id, self.live[seq_id], start):
+            for owner, entry in self.holders.get(block, {}).items():
+                self.look_at(owner, (entry,), "shadow" if owner == seq_id else "no-alias")
 
     def look(self, blocks: Iterable[int], invariant: str) -> None:
         """Check everybody who holds one of these blocks, which have just been written."""

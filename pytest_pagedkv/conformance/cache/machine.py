@@ -14,10 +14,10 @@ from pytest_pagedkv.conformance.cache.scenarios import Reached
 from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
 
-__all__ = ["CacheMachine", "GaveUp"]
+__all__ = ["NAMESPACES", "CacheMachine", "GaveUp", "bits", "having", "picks", "tokens_of"]
 
 _MAX_LIVE = 6
-_NAMESPACES = ("", "a", "0", "1", "01")  # some look like tokens, for caches that glue the two together
+NAMESPACES = ("", "a", "0", "1", "01")  # some look like tokens, for caches that glue the two together
 
 picks = st.integers(0, 7)  # which sequence, the newest first
 bits = st.integers(0, 255)  # tokens from an alphabet of two, so that prefixes meet
@@ -33,7 +33,7 @@ class GaveUp(BaseException):
         self.violation = violation
 
 
-def _having(feature: Feature, *, live: bool = False, room: bool = False) -> Callable[[Any], Any]:
+def having(feature: Feature, *, live: bool = False, room: bool = False) -> Callable[[Any], Any]:
     """A rule that needs a feature, and may need a sequence on the device or room for one more."""
 
     def is_met(machine: "CacheMachine") -> bool:
@@ -93,13 +93,13 @@ class CacheMachine(RuleBasedStateMachine):
 
     # ---- one call each
 
-    @_having(Feature.NONE, room=True)
+    @having(Feature.NONE, room=True)
     @rule(num_blocks=blocks, edge=edges, pattern=bits, reuse=st.booleans())
     def admit(self, num_blocks: int, edge: int, pattern: int, reuse: bool) -> None:
         """Admit any prompt."""
         self.do_admit(self.made(num_blocks, edge, pattern), reuse=reuse)
 
-    @_having(Feature.NONE, room=True)
+    @having(Feature.NONE, room=True)
     @rule(
         which=picks, num_blocks=blocks, edge=edges, tail=st.integers(0, 5), pattern=bits, reuse=st.booleans()
     )
@@ -109,27 +109,27 @@ class CacheMachine(RuleBasedStateMachine):
         """Admit a prompt that begins as an earlier sequence does, up to near a block boundary."""
         namespace, tokens = self.history[-1 - which % len(self.history)]
         keep = tokens if num_blocks == 0 else tokens[: self.length(num_blocks, edge)]
-        self.do_admit([*keep, *_tokens(tail, pattern)], namespace, reuse)
+        self.do_admit([*keep, *tokens_of(tail, pattern)], namespace, reuse)
 
-    @_having(Feature.NONE, live=True)
+    @having(Feature.NONE, live=True)
     @rule(which=picks, num_blocks=st.integers(0, 2), edge=edges, pattern=bits)
     def append(self, which: int, num_blocks: int, edge: int, pattern: int) -> None:
         """Append."""
         self.do_append(self.pick(which), self.made(num_blocks, edge, pattern))
 
-    @_having(Feature.FORK, live=True, room=True)
+    @having(Feature.FORK, live=True, room=True)
     @rule(which=picks, reuse=st.booleans())
     def fork(self, which: int, reuse: bool) -> None:
         """Fork."""
         self.do_fork(self.pick(which), reuse)
 
-    @_having(Feature.TRUNCATE, live=True)
+    @having(Feature.TRUNCATE, live=True)
     @rule(which=picks, num_blocks=blocks, edge=edges)
     def truncate(self, which: int, num_blocks: int, edge: int) -> None:
         """Truncate."""
         self.do_truncate(self.pick(which), self.length(num_blocks, edge))
 
-    @_having(Feature.NONE, live=True)
+    @having(Feature.NONE, live=True)
     @rule(which=picks, more=st.integers(0, 3))
     def release(self, which: int, more: int) -> None:
         """Release one or several."""
@@ -137,16 +137,13 @@ class CacheMachine(RuleBasedStateMachine):
         for seq_id in self.on_device[:more]:
             self.do_release(seq_id)
 
-    @_having(Feature.SWAP, live=True)
+    @having(Feature.SWAP, live=True)
     @rule(which=picks)
     def swap_out(self, which: int) -> None:
         """Swap out."""
-        seq_id = self.pick(which)
-        if self.call("swap_out", seq_id) is not None:
-            self.on_device.remove(seq_id)
-            self.swapped.append(seq_id)
+        self.do_swap_out(self.pick(which))
 
-    @_having(Feature.SWAP)
+    @having(Feature.SWAP)
     @precondition(lambda self: self.swapped)
     @rule(which=picks, leave=st.booleans())
     def swap_in(self, which: int, leave: bool) -> None:
@@ -154,11 +151,10 @@ class CacheMachine(RuleBasedStateMachine):
         seq_id = self.swapped[-1 - which % len(self.swapped)]
         if leave:
             self.do_release(seq_id)
-        elif self.call("swap_in", seq_id) is not None:
-            self.swapped.remove(seq_id)
-            self.on_device.append(seq_id)
+        else:
+            self.do_swap_in(seq_id)
 
-    @_having(Feature.RESET, room=True)
+    @having(Feature.RESET, room=True)
     @rule(which=picks, tail=st.integers(0, 3))
     def reset(self, which: int, tail: int) -> None:
         """Forget the cached prefixes, and ask for one of them."""
@@ -166,11 +162,11 @@ class CacheMachine(RuleBasedStateMachine):
             self.count("reset with live sequences")
         self.call("reset_prefix_cache")
         namespace, tokens = self.history[-1 - which % len(self.history)]
-        self.do_admit([*tokens, *_tokens(tail, 0)], namespace)
+        self.do_admit([*tokens, *tokens_of(tail, 0)], namespace)
 
     # ---- scenarios
 
-    @_having(Feature.PREFIX_CACHE, room=True)
+    @having(Feature.PREFIX_CACHE, room=True)
     @rule(num_blocks=blocks, edge=edges, pattern=bits)
     def admit_twins(self, num_blocks: int, edge: int, pattern: int) -> None:
         """Two requests with the same prompt, in the same step."""
@@ -178,7 +174,7 @@ class CacheMachine(RuleBasedStateMachine):
         if self.do_admit(prompt) is not None and self.do_admit(prompt) is not None:
             self.count("twins back to back")
 
-    @_having(Feature.NONE, room=True)
+    @having(Feature.NONE, room=True)
     @rule(num_blocks=blocks, edge=edges, pattern=bits)
     def admit_and_cancel(self, num_blocks: int, edge: int, pattern: int) -> None:
         """A request that is cancelled before its first token."""
@@ -187,16 +183,16 @@ class CacheMachine(RuleBasedStateMachine):
             self.count("cancelled between admit and append")
             self.do_release(seq_id)
 
-    @_having(Feature.NONE, live=True)
+    @having(Feature.NONE, live=True)
     @rule(which=picks, tail=st.integers(0, 3), pattern=bits)
     def come_back(self, which: int, tail: int, pattern: int) -> None:
         """The next turn of a conversation: the whole sequence is the prompt."""
         seq_id = self.pick(which)
         namespace, tokens = self.namespaces[seq_id], self.tokens[seq_id]
         self.do_release(seq_id)
-        self.do_admit([*tokens, *_tokens(tail, pattern)], namespace)
+        self.do_admit([*tokens, *tokens_of(tail, pattern)], namespace)
 
-    @_having(Feature.NONE, room=True)
+    @having(Feature.NONE, room=True)
     @rule(leave=st.integers(0, 2), pattern=bits, stay=st.booleans())
     def fill(self, leave: int, pattern: int, stay: bool) -> None:
         """A request that takes all free blocks but a few, and may go again."""
@@ -204,19 +200,19 @@ class CacheMachine(RuleBasedStateMachine):
             return
         num_blocks = self.cache.num_free_blocks() - leave - self.adapter.max_overhead_blocks
         if num_blocks > 0:
-            seq_id = self.do_admit(_tokens(num_blocks * self.block_size, pattern))
+            seq_id = self.do_admit(tokens_of(num_blocks * self.block_size, pattern))
             if seq_id is not None and not stay:
                 self.do_release(seq_id)
 
-    @_having(Feature.NONE, room=True)
+    @having(Feature.NONE, room=True)
     @rule(edge=st.integers(1, 3), pattern=bits)
     def admit_too_much(self, edge: int, pattern: int) -> None:
         """A request larger than the pool."""
         usable = self.cache.adapter.usable_blocks
-        if self.do_admit(_tokens(usable * self.block_size + edge, pattern)) is None:
+        if self.do_admit(tokens_of(usable * self.block_size + edge, pattern)) is None:
             self.count("larger than the pool")
 
-    @_having(Feature.FORK, live=True, room=True)
+    @having(Feature.FORK, live=True, room=True)
     @rule(which=picks, first=bits, second=bits, child_first=st.booleans())
     def diverge(self, which: int, first: int, second: int, child_first: bool) -> None:
         """Fork, then both write into what they share."""
@@ -226,12 +222,12 @@ class CacheMachine(RuleBasedStateMachine):
         if child is not None:
             order = (child, parent) if child_first else (parent, child)
             done = [
-                self.do_append(i, _tokens(1, bits)) for i, bits in zip(order, (first, second), strict=True)
+                self.do_append(i, tokens_of(1, bits)) for i, bits in zip(order, (first, second), strict=True)
             ]
             if is_inside and all(done):
                 self.count("parent and child append inside a shared block")
 
-    @_having(Feature.TRUNCATE, live=True)
+    @having(Feature.TRUNCATE, live=True)
     @rule(which=picks, back=st.integers(1, 6), pattern=bits, more=st.integers(0, 4))
     def roll_back(self, which: int, back: int, pattern: int, more: int) -> None:
         """Rejected drafts: cut, then write something else."""
@@ -241,18 +237,18 @@ class CacheMachine(RuleBasedStateMachine):
         replaced = [1 - token for token in self.tokens[seq_id][keep : keep + 1]] or [0]
         self.do_truncate(seq_id, keep)
         crosses = -(-keep // self.block_size) < -(-length // self.block_size)
-        if self.do_append(seq_id, [*replaced, *_tokens(more, pattern)]) and crosses:
+        if self.do_append(seq_id, [*replaced, *tokens_of(more, pattern)]) and crosses:
             self.count("cut across a boundary, then other tokens")
 
-    @_having(Feature.NAMESPACE | Feature.PREFIX_CACHE, room=True)
-    @rule(which=picks, number=st.integers(0, len(_NAMESPACES) - 1))
+    @having(Feature.NAMESPACE | Feature.PREFIX_CACHE, room=True)
+    @rule(which=picks, number=st.integers(0, len(NAMESPACES) - 1))
     def admit_elsewhere(self, which: int, number: int) -> None:
         """The tokens of an earlier sequence, in any namespace."""
         namespace, tokens = self.history[-1 - which % len(self.history)]
-        if self.do_admit(tokens, _NAMESPACES[number]) is not None and namespace != _NAMESPACES[number]:
+        if self.do_admit(tokens, NAMESPACES[number]) is not None and namespace != NAMESPACES[number]:
             self.count("equal tokens in two namespaces")
 
-    @_having(Feature.NONE)
+    @having(Feature.NONE)
     @rule(
         which=picks,
         kind=st.sampled_from(["release", "append", "truncate", "fork from", "admit", "fork onto"]),
@@ -275,6 +271,11 @@ class CacheMachine(RuleBasedStateMachine):
         if features in self.adapter.features and arguments[0] is not None and not self.is_known_misuse(name):
             self.count(f"misuse: {kind}")
             self.call(name, *arguments)
+
+    @precondition(lambda self: self.is_over)
+    @rule()
+    def rest(self) -> None:
+        """A known defect came up: what would follow says nothing."""
 
     # ---- what rules are made of
 
@@ -333,6 +334,18 @@ class CacheMachine(RuleBasedStateMachine):
             self.forked.discard(seq_id)
             self.appended.discard(seq_id)
             self.spare_ids.append(seq_id)
+
+    def do_swap_out(self, seq_id: int) -> None:
+        """Swap out."""
+        if self.call("swap_out", seq_id) is not None:
+            self.on_device.remove(seq_id)
+            self.swapped.append(seq_id)
+
+    def do_swap_in(self, seq_id: int) -> None:
+        """Swap in, if there is room."""
+        if seq_id in self.swapped and self.call("swap_in", seq_id) is not None:
+            self.swapped.remove(seq_id)
+            self.on_device.append(seq_id)
 
     def began(self, seq_id: int, namespace: str, tokens: list[int]) -> None:
         """Note a new sequence."""
@@ -394,7 +407,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     def made(self, num_blocks: int, edge: int, pattern: int) -> list[int]:
         """Tokens of such a length."""
-        return _tokens(self.length(num_blocks, edge), pattern)
+        return tokens_of(self.length(num_blocks, edge), pattern)
 
     def count(self, scenario: str) -> None:
         """Note that a situation came about."""
@@ -421,6 +434,6 @@ class CacheMachine(RuleBasedStateMachine):
             self.call("close")
 
 
-def _tokens(length: int, pattern: int) -> list[int]:
+def tokens_of(length: int, pattern: int) -> list[int]:
     """Tokens 0 and 1, after the bits of a number."""
     return [pattern >> position % 8 & 1 for position in range(length)]

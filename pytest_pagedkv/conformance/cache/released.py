@@ -18,6 +18,7 @@ class JustReleased:
         supply: blocks that were free before it was released. A cache that evicts least recently used blocks
             first hands these out before it touches the ones that the release made idle.
         since: blocks that had become held until then.
+        num_calls: calls made until then.
         consumed: blocks that became held since.
     """
 
@@ -25,15 +26,17 @@ class JustReleased:
     identities: list[int]
     supply: int
     since: int
+    num_calls: int = 0
     consumed: int = 0
 
     def least_hit(self, identities: Sequence[int], block_size: int) -> int:
-        """Tokens of a prompt that must be cached: the common full blocks, less what may be evicted."""
+        """Tokens of a prompt that must be cached: the common full blocks, less an evicted tail."""
         limit = min(len(identities) - 1, len(self.identities)) // block_size
         common = 0
         while common < limit and self._is_common(identities, (common + 1) * block_size - 1):
             common += 1
-        return max(0, common - max(0, self.consumed - self.supply)) * block_size
+        evicted = max(0, self.consumed - self.supply)
+        return max(0, min(common, len(self.identities) // block_size - evicted)) * block_size
 
     def _is_common(self, identities: Sequence[int], position: int) -> bool:
         return identities[position] == self.identities[position]

@@ -5,8 +5,9 @@ from hypothesis import settings as Settings  # noqa: N812 - a class
 from hypothesis.stateful import run_state_machine_as_test
 
 from pytest_pagedkv.adapter import KVCacheAdapter
-from pytest_pagedkv.conformance.cache.machine import CacheMachine, GaveUp
+from pytest_pagedkv.conformance.cache.machine import GaveUp
 from pytest_pagedkv.conformance.cache.making import check_class
+from pytest_pagedkv.conformance.cache.provoking import ProvokingMachine
 from pytest_pagedkv.conformance.cache.scenarios import Reached
 from pytest_pagedkv.conformance.cache.shrink import shrink
 from pytest_pagedkv.conformance.cache.watch import Watch
@@ -58,14 +59,14 @@ def search(
         "hash_bits": hash_bits,
         "__qualname__": name,
     }
-    machine = type(name, (CacheMachine,), attributes)
+    machine = type(name, (ProvokingMachine,), attributes)
     try:
         with watch.running():
             run_state_machine_as_test(machine, settings=_without_shrinking(settings))
     except GaveUp as gave_up:
         raise gave_up.violation from None
     except InvariantViolation as violation:
-        if violation.program is None:
+        if violation.program is None or Phase.shrink not in (settings or Settings()).phases:
             raise
         smallest = shrink(adapter, violation)
         raise smallest from smallest.__cause__
