@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Options", "add_options"]
+__all__ = ["Options", "add_options", "is_conformance"]
 
 _BASELINES = "perf_baselines"
 _TIMEOUT_S = 900
@@ -164,6 +164,11 @@ class Options:
             adapter=option.pagedkv_adapter or config.getini("pagedkv_adapter"),
             selftest_faults=option.pagedkv_selftest_faults,
         )
+
+
+def is_conformance(argument: str) -> bool:
+    """A command-line argument names the conformance suites, as `--pyargs` takes it."""
+    return argument.partition("::")[0].startswith("pytest_pagedkv.conformance")
 
 
 def _baselines(config: pytest.Config) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pagedkv.marker import MARKER_LINE, perf_mark
-from pytest_pagedkv.options import Options, add_options
+from pytest_pagedkv.options import Options, add_options, is_conformance
 from pytest_pagedkv.state import COUNTING_FOLDER, STATE, Role, State
 
 pytest_plugins = ("pytest_pagedkv.fixtures",)
@@ -41,10 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_pagedkv.perf.start import start
 
         start(config, state)
-    if state.options.adapter:
-        from pytest_pagedkv.conformance.loading import ADAPTER, load
+    if state.options.adapter or any(map(is_conformance, config.args)):
+        from pytest_pagedkv.conformance.loading import start as start_conformance
 
-        config.stash[ADAPTER] = load(state.options.adapter, config.invocation_params.dir)
+        start_conformance(config, state.options)
     if str(config.getoption("hypothesis_profile", None)).startswith("pagedkv-"):
         from pytest_pagedkv.conformance.profiles import register
 

@@ -29,12 +29,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def _wanted(config: pytest.Config) -> set[str]:
     adapter = config.stash.get(ADAPTER, None)
-    wanted = {"cache"} if config.stash[STATE].options.selftest_faults else set()
+    wanted = {"cache"} if config.stash[STATE].options.selftest_faults else set[str]()
     if adapter is not None:
         wanted |= {_KINDS[base.__name__] for base in adapter.__mro__ if base.__name__ in _KINDS}
-    elif not wanted:
-        raise pytest.UsageError(
-            "pytest_pagedkv.conformance needs an adapter: --pagedkv-adapter=module:Class, such as "
-            "--pagedkv-adapter=pytest_pagedkv.adapters.pagedkv:PagedKVAdapter"
-        )
     return wanted

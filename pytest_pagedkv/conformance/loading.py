@@ -7,11 +7,27 @@ from pathlib import Path
 import pytest
 
 from pytest_pagedkv.adapter import Adapter
+from pytest_pagedkv.options import Options
 
-__all__ = ["ADAPTER", "adapter_of", "load"]
+__all__ = ["ADAPTER", "adapter_of", "load", "start"]
 
 ADAPTER = pytest.StashKey[type[Adapter]]()
 """The class that the command line names."""
+
+
+def start(config: pytest.Config, options: Options) -> None:
+    """Find the adapter of this run.
+
+    Raises:
+        pytest.UsageError: it cannot be found, or there is none and the suites need one.
+    """
+    if options.adapter:
+        config.stash[ADAPTER] = load(options.adapter, config.invocation_params.dir)
+    elif not options.selftest_faults:
+        raise pytest.UsageError(
+            "pytest_pagedkv.conformance needs an adapter: --pagedkv-adapter=module:Class, such as "
+            "--pagedkv-adapter=pytest_pagedkv.adapters.pagedkv:PagedKVAdapter"
+        )
 
 
 def load(path: str, folder: Path) -> type[Adapter]:

@@ -143,10 +143,13 @@ def _report(adapter: type[KVCacheAdapter], violation: InvariantViolation | None)
 @contextmanager
 def _failing_clearly() -> Iterator[None]:
     """A violation fails the test with its own text, and with where a foreign error comes from."""
+    found: InvariantViolation | None = None
     try:
         yield
     except InvariantViolation as violation:
-        _fail(violation)
+        found = violation
+    if found is not None:
+        _fail(found)
 
 
 def _fail(violation: InvariantViolation) -> NoReturn:
