@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import pytest
 
@@ -143,21 +143,17 @@ def _report(adapter: type[KVCacheAdapter], violation: InvariantViolation | None)
 @contextmanager
 def _failing_clearly() -> Iterator[None]:
     """A violation fails the test with its own text, and with where a foreign error comes from."""
-    found: InvariantViolation | None = None
     try:
         yield
     except InvariantViolation as violation:
-        found = violation
-    if found is not None:
-        _fail(found)
+        raise pytest.fail.Exception(_told(violation), pytrace=False) from None
 
 
-def _fail(violation: InvariantViolation) -> NoReturn:
-    text = str(violation)
-    if violation.__cause__ is not None:
-        frames = "".join(traceback.format_exception(violation.__cause__, limit=-4))
-        text += f"\n\nraised in\n{frames}"
-    pytest.fail(text, pytrace=False)
+def _told(violation: InvariantViolation) -> str:
+    if violation.__cause__ is None:
+        return str(violation)
+    frames = "".join(traceback.format_exception(violation.__cause__, limit=-4))
+    return f"{violation}\n\nraised in\n{frames}"
 
 
 def _record(record: Record, adapter: type[KVCacheAdapter], what: str, reached: Reached) -> None:
