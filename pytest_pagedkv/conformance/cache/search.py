@@ -1,11 +1,13 @@
 """Runs random programs against an adapter."""
 
+from collections.abc import Iterator
+
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as Settings  # noqa: N812 - a class
 from hypothesis.stateful import run_state_machine_as_test
 
 from pytest_pagedkv.adapter import KVCacheAdapter
-from pytest_pagedkv.conformance.cache.machine import GaveUp
+from pytest_pagedkv.conformance.cache.machine import CacheMachine, GaveUp
 from pytest_pagedkv.conformance.cache.making import check_class
 from pytest_pagedkv.conformance.cache.provoking import ProvokingMachine
 from pytest_pagedkv.conformance.cache.scenarios import Reached
@@ -17,6 +19,8 @@ __all__ = ["CALL_LIMIT_S", "search"]
 
 CALL_LIMIT_S = 10.0
 """How long a call may take."""
+
+_MOST_EXAMPLES = 1000
 
 
 def search(
@@ -47,35 +51,47 @@ def search(
     """
     check_class(adapter)
     reached = Reached() if reached is None else reached
+    settings = settings or Settings()
     watch = Watch(call_limit_s)
-    name = f"{adapter.__module__}.{adapter.__qualname__}{'' if hash_bits is None else f'_{hash_bits}_bits'}"
-    if seed is not None:
-        name += f"_seed_{seed}"
-        settings = Settings(settings, derandomize=True, database=None)
-    attributes = {
-        "adapter": adapter,
-        "reached": reached,
-        "watch": watch,
-        "hash_bits": hash_bits,
-        "__qualname__": name,
-    }
-    machine = type(name, (ProvokingMachine,), attributes)
     try:
         with watch.running():
-            run_state_machine_as_test(machine, settings=_without_shrinking(settings))
+            for number, part in enumerate(_parts(settings, seed)):
+                machine = _machine(adapter, hash_bits, seed, number)
+                machine.reached, machine.watch = reached, watch
+                run_state_machine_as_test(machine, settings=part)
     except GaveUp as gave_up:
         raise gave_up.violation from None
     except InvariantViolation as violation:
-        if violation.program is None or Phase.shrink not in (settings or Settings()).phases:
+        if violation.program is None or Phase.shrink not in settings.phases:
             raise
         smallest = shrink(adapter, violation)
         raise smallest from smallest.__cause__
     return reached
 
 
-def _without_shrinking(settings: Settings | None) -> Settings:
+def _machine(
+    adapter: type[KVCacheAdapter], hash_bits: int | None, seed: int | None, number: int
+) -> type[CacheMachine]:
+    """A machine with a name of its own. Saved failures, and what a seed leads to, belong to the name."""
+    name = f"{adapter.__module__}.{adapter.__qualname__}"
+    name += "" if hash_bits is None else f"_{hash_bits}_bits"
+    name += "" if seed is None else f"_seed_{seed}"
+    name += f"_part_{number}" if number else ""
+    attributes = {"adapter": adapter, "hash_bits": hash_bits, "__qualname__": name}
+    return type(name, (ProvokingMachine,), attributes)
+
+
+def _parts(settings: Settings, seed: int | None) -> Iterator[Settings]:
+    """The search in parts: Hypothesis remembers every program of a run, some hundred kilobytes each."""
+    left = settings.max_examples
+    while left > 0:
+        part = Settings(_without_shrinking(settings), max_examples=min(left, _MOST_EXAMPLES))
+        yield part if seed is None else Settings(part, derandomize=True, database=None)
+        left -= _MOST_EXAMPLES
+
+
+def _without_shrinking(settings: Settings) -> Settings:
     """Hypothesis finds the program, and `shrink` makes it short."""
-    settings = settings or Settings()
     phases = [phase for phase in settings.phases if phase not in (Phase.shrink, Phase.explain)]
     return Settings(
         settings,

@@ -68,8 +68,12 @@ def _simpler(program: Program, block_sizes: Sequence[int]) -> Iterator[Program]:
         if num_blocks > 0:
             yield replace(program, num_blocks=num_blocks)
     for position, call in enumerate(program.calls):
-        for simpler in _simpler_calls(call):
-            yield replace(program, calls=(*program.calls[:position], simpler, *program.calls[position + 1 :]))
+        for simpler in _simpler_calls(call, program.block_size):
+            calls = (*program.calls[:position], simpler, *program.calls[position + 1 :])
+            yield replace(program, calls=calls)
+    renamed = tuple(_renamed(program.calls))
+    if renamed != program.calls:
+        yield replace(program, calls=renamed)
 
 
 def _without_calls(calls: tuple[tuple[Any, ...], ...]) -> Iterator[tuple[tuple[Any, ...], ...]]:
@@ -81,7 +85,7 @@ def _without_calls(calls: tuple[tuple[Any, ...], ...]) -> Iterator[tuple[tuple[A
         size //= 2
 
 
-def _simpler_calls(call: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+def _simpler_calls(call: tuple[Any, ...], block_size: int) -> Iterator[tuple[Any, ...]]:
     """A call with fewer or smaller tokens, or without a namespace."""
     name, *arguments = call
     if name not in ("admit", "append"):
@@ -89,10 +93,25 @@ def _simpler_calls(call: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     seq_id, tokens, *namespace = arguments
     if namespace:
         yield name, seq_id, tokens
-    for fewer in (tokens[: len(tokens) // 2], tokens[1:], tokens[:-1]):
-        if fewer:
-            yield name, seq_id, fewer, *namespace
+    length = len(tokens)
+    for kept in dict.fromkeys((1, block_size, block_size + 1, length // 2, length - block_size, length - 1)):
+        if 0 < kept < length:
+            yield name, seq_id, tokens[:kept], *namespace
+    if length > 1:
+        yield name, seq_id, tokens[1:], *namespace
     if any(tokens):
-        yield name, seq_id, (0,) * len(tokens), *namespace
+        yield name, seq_id, (0,) * length, *namespace
     for position in [position for position, token in enumerate(tokens) if token]:
         yield name, seq_id, (*tokens[:position], 0, *tokens[position + 1 :]), *namespace
+
+
+def _renamed(calls: tuple[tuple[Any, ...], ...]) -> Iterator[tuple[Any, ...]]:
+    """The calls with sequence ids 0, 1, ... in the order in which they come."""
+    names: dict[int, int] = {}
+    for name, *arguments in calls:
+        num_ids = _NUM_IDS.get(name, 0)
+        ids = [names.setdefault(seq_id, len(names)) for seq_id in arguments[:num_ids]]
+        yield name, *ids, *arguments[num_ids:]
+
+
+_NUM_IDS = {"admit": 1, "append": 1, "fork": 2, "truncate": 1, "release": 1, "swap_out": 1, "swap_in": 1}
