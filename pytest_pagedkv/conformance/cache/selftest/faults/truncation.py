@@ -43,15 +43,15 @@ class CutRoundsDown(ReferenceCache):
 
 
 @TRUNCATION.breaks("table-length")
-class CutKeepsLength(ReferenceCache):
-    """The blocks go, and the length stays, so that the next tokens are placed behind the old end."""
+class CutCutsForks(ReferenceCache):
+    """The blocks behind a cut leave every table that they are in."""
 
     def truncate(self, seq_id: int, num_tokens: int) -> Placement:
-        sequence = self._resident(seq_id)
-        cut = sequence.tokens[num_tokens:]
-        placement = super().truncate(seq_id, num_tokens)
-        sequence.tokens += cut
-        return placement
+        cut = self._resident(seq_id).table[self._num_blocks_for(num_tokens) :]
+        for sequence in self._sequences.values():
+            if sequence is not self._sequences[seq_id]:
+                sequence.table = [block for block in sequence.table if block not in cut]
+        return super().truncate(seq_id, num_tokens)
 
 
 @TRUNCATION.breaks("hit-soundness")
