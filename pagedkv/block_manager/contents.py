@@ -97,19 +97,27 @@ class TokenContents:
             added += self._insert_from(namespaces[row], tables[row], tail, tail + 1)
         mark_registered(self._pool, added)
 
-    def standing(self, namespace: str | None, blocks: Int64s) -> Int64s:
-        """The registered block for each full block of a sequence: itself, or the twin that stands for it.
+    def renew(self, namespace: str | None, blocks: Int64s) -> None:
+        """Let the full blocks of a live sequence stand for its prefix where no block in use does.
 
-        Where that was evicted meanwhile, the sequence's own blocks are registered in its place.
+        The cache may know the prefix by blocks that were released long ago and go with the next evictions, or
+        that were evicted already.
         """
         if namespace is None or self.index.holds_all(blocks):
-            return blocks
+            return
         keys = self.tokens[blocks].tobytes()
-        found = np.frombuffer(self.index.match(namespace, keys), np.int64)
-        if len(found) < len(blocks):
-            added = self._insert(namespace, keys, array("q", blocks.astype(np.int64).tobytes()), None)
-            mark_registered(self._pool, added)
-        return np.concatenate([found, blocks[len(found) :]])
+        standing = np.frombuffer(self.index.match(namespace, keys), np.int64)
+        if len(standing) < len(blocks):
+            run = array("q", blocks.astype(np.int64).tobytes())
+            mark_registered(self._pool, self._insert(namespace, keys, run, None))
+        own = blocks[: len(standing)].astype(np.int64)
+        idle = (standing != own) & (self._pool.ref_counts(standing) == 0)
+        if idle.any():
+            self.index.substitute(standing[idle], own[idle])
+            self._pool.unmark_cached(standing[idle])
+            mark_registered(self._pool, array("q", own[idle].tobytes()))
+            if (emit := self._pool.events.emit) is not None:
+                emit(BlocksUnregistered(int(idle.sum())))
 
     def _standing_twin(self, block: int) -> int | None:
         """The registered block that stands for the prefix of an unregistered one, if it is known."""

@@ -166,7 +166,10 @@ class BlockManager(CacheView):
         """
         row = self._sequences.row(seq_id)
         blocks = self._blocks(row)
-        deferred = self._steps.give_back(row, self._tail_first(row, blocks))
+        if self._contents is not None:
+            num_full = int(self._sequences.num_tokens[row]) // self._block_size
+            self._contents.renew(self._sequences.namespaces[row], blocks[:num_full])
+        deferred = self._steps.give_back(row, blocks[::-1])
         self._sequences.close(seq_id)
         if (emit := self.events.emit) is not None:
             emit(SequenceReleased(seq_id, len(blocks), deferred))
@@ -327,23 +330,6 @@ class BlockManager(CacheView):
         table[len(shared) : num_blocks] = new
         self._sequences.num_tokens[row] = num_tokens
         return row
-
-    def _tail_first(self, row: int, blocks: Int64s) -> Int64s:
-        """A sequence's blocks in the order in which to free them, so that its prefix goes late, tail first.
-
-        Where the cache holds its prefix in other blocks than its own, those are as recently used, and its own
-        are of no more use.
-        """
-        if self._contents is None:
-            return blocks[::-1]
-        num_full = int(self._sequences.num_tokens[row]) // self._block_size
-        full = blocks[:num_full]
-        standing = self._contents.standing(self._sequences.namespaces[row], full)
-        is_twin = standing != full
-        if not is_twin.any():
-            return blocks[::-1]
-        self.pool.reuse(standing[is_twin])
-        return np.concatenate([blocks[num_full:], full[is_twin], standing[::-1]])
 
     def _register_filled(self, contents: TokenContents, rows: Int64s, tails: Int64s, offsets: Int64s) -> None:
         """Register the blocks whose last slot this step fills."""

@@ -143,6 +143,20 @@ class TokenIndex:
         self._number(blocks)
         return _NONE if len(blocks) == len(grows) else np.flatnonzero(~grows)
 
+    def substitute(self, old: Int64s, new: Int64s) -> None:
+        """Let unregistered blocks stand for the prefixes of registered ones, whose tokens they hold too."""
+        for was, now in zip(old.tolist(), new.tolist(), strict=True):
+            node = self._nodes[self._node_of[was]]
+            if node is None:
+                raise InvariantError(f"block {was} is not registered, so none can stand for it")
+            self._settle(node)
+            place = self._place[was]
+            node.blocks[place] = now
+            self._node_of[now], self._place[now] = node.number, place
+            self._next[now], self._next[was] = self._next[was], _NOWHERE
+            self._node_of[was] = _NOWHERE
+        self._number(new)
+
     def forget(self, blocks: Int64s) -> "array[int]":
         """Drop these blocks and everything below them.
 

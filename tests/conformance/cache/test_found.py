@@ -39,3 +39,17 @@ def test_eviction_order() -> None:
     cache.admit(24, [0, 0, 0, 0, 0, 0, 0], "0")
     cache.admit(23, [1, 1, 1, 0, 0, 0, 0, 1, 0, 1, 0])
     cache.close()
+
+
+def test_eviction_order_of_a_fork() -> None:
+    """The prefix stood in an idle block while a fork held it in a live one."""
+    cache = CheckedCache(PagedKVAdapter(7, 1))
+    cache.admit(0, [0])
+    cache.release(0)
+    cache.admit(0, [0])
+    cache.fork(0, 1)
+    cache.release(0)
+    cache.admit(2, [1, 0, 0, 0, 0, 0])
+    cache.truncate(2, 1)
+    cache.admit(3, [0, 0])
+    cache.close()
