@@ -1,7 +1,7 @@
 """How the suites search for a failure, and make the smallest one of it."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from hypothesis import find, settings
 from hypothesis.errors import Flaky, NoSuchExample
@@ -9,9 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from hypothesis.strategies import SearchStrategy
 
 from pytest_pagedkv.adapter import Adapter
-from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.cache.watch import Watch
+from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
 
-__all__ = ["effort", "path_of", "run_programs", "search"]
+__all__ = ["ProgramMachine", "effort", "path_of", "run_programs", "search"]
 
 T = TypeVar("T")
 
@@ -61,8 +62,48 @@ def search(check: Callable[[T], None], cases: SearchStrategy[T], key: str, share
     raise seen[-1]
 
 
+class _GaveUp(BaseException):
+    """A call hung. Not an `Exception`: Hypothesis would shrink the program by waiting again and again."""
+
+    def __init__(self, hung: Hung) -> None:
+        super().__init__()
+        self.hung = hung
+
+
+class ProgramMachine(RuleBasedStateMachine):
+    """Rules that make calls on a checked component. While a program shrinks, only the first invariant counts.
+
+    Attributes:
+        adapter: the class under test.
+        watch: the time limit for its calls.
+        seen: the invariants that were broken in this run, the first one first.
+        is_over: something is broken: what follows says nothing.
+    """
+
+    adapter: ClassVar[type[Any]]
+    watch: ClassVar[Watch]
+    seen: ClassVar[list[str]]
+
+    is_over = False
+
+    def run(self, operation: Callable[..., T], *args: Any) -> T | None:
+        """Run an operation of the component, unless the program is over."""
+        if self.is_over:
+            return None
+        try:
+            return operation(*args)
+        except Hung as hung:
+            raise _GaveUp(hung) from None
+        except InvariantViolation as violation:
+            self.is_over = True
+            self.seen.append(violation.invariant)
+            if violation.invariant == self.seen[0]:
+                raise
+        return None
+
+
 def run_programs(
-    machine: type[RuleBasedStateMachine], adapter: type[Adapter], share: float, steps: int, **attributes: Any
+    machine: type[ProgramMachine], adapter: type[Adapter], watch: Watch, share: float, **attributes: Any
 ) -> None:
     """Run random programs of a machine against an adapter.
 
@@ -70,13 +111,20 @@ def run_programs(
     adapter's success would delete another's failure.
 
     Args:
-        machine: the rules; they find the adapter in `self.adapter`.
+        machine: the rules.
         adapter: what is tested.
+        watch: the time limit for its calls.
         share: of the profile's examples.
-        steps: the longest program.
         attributes: further class attributes; they are part of the name.
+
+    Raises:
+        InvariantViolation: with the shortest program found.
     """
-    told = "_".join(str(value) for value in attributes.values())
-    name = f"{machine.__name__}_{path_of(adapter)}_{told}"
-    own = type(name, (machine,), {"__qualname__": name, "adapter": adapter, **attributes})
-    run_state_machine_as_test(own, settings=effort(share, stateful_step_count=steps))
+    name = "_".join([machine.__name__, path_of(adapter), *map(str, attributes.values())])
+    own = {"__qualname__": name, "adapter": adapter, "watch": watch, "seen": []}
+    factory = type(name, (machine,), {**own, **attributes})
+    try:
+        with watch.running():
+            run_state_machine_as_test(factory, settings=effort(share, report_multiple_bugs=False))
+    except _GaveUp as gave_up:
+        raise gave_up.hung from None

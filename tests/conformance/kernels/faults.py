@@ -1,41 +1,17 @@
 """Kernels with one fault each: every step of the reference, wrong in the ways in which kernels are wrong."""
 
-from dataclasses import dataclass
-
 import torch
 
 from pytest_pagedkv.conformance.kernels.suite import KernelConformance
 from tests.conformance.kernels.reference import ReferenceKernels
+from tests.conformance.planting import Faults
 
 DECODE, PREFILL = ("test_attention", "PAGED_DECODE"), ("test_attention", "PAGED_PREFILL")
 FLOAT32 = ("float32",)
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A fault, the invariant that names its class, and the test that has to find it."""
-
-    adapter: type[ReferenceKernels]
-    invariant: str
-    test: tuple[str, ...]
-
-    def run(self) -> None:
-        """Run that test."""
-        name, *arguments = self.test
-        getattr(KernelConformance(), name)(self.adapter, *arguments)
-
-
-FAULTS: list[Fault] = []
-
-
-def planted(invariant: str, *test: str):
-    """Register a fault."""
-
-    def register(adapter: type[ReferenceKernels]) -> type[ReferenceKernels]:
-        FAULTS.append(Fault(adapter, invariant, test))
-        return adapter
-
-    return register
+FAULTS = Faults(KernelConformance)
+planted = FAULTS.planted
 
 
 # ---- stray reads

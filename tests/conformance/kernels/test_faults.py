@@ -8,7 +8,8 @@ torch = pytest.importorskip("torch", reason="kernels work on torch tensors; torc
 
 from pytest_pagedkv.conformance.kernels.invariants import INVARIANTS  # noqa: E402 - torch first
 from pytest_pagedkv.conformance.violation import InvariantViolation  # noqa: E402 - torch first
-from tests.conformance.kernels.faults import FAULTS, Fault  # noqa: E402 - torch first
+from tests.conformance.kernels.faults import FAULTS  # noqa: E402 - torch first
+from tests.conformance.planting import Fault  # noqa: E402 - torch first
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Conformance of schedulers over a paged KV cache."""
