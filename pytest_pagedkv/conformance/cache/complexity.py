@@ -151,7 +151,7 @@ def _cost_us(call: _Operation, adapter: KVCacheAdapter) -> float:
 
 
 def _churned(adapter: type[KVCacheAdapter], num_blocks: int) -> KVCacheAdapter:
-    """A pool with a history: half is held, the rest cached, a known prompt in the middle; nothing is blank."""
+    """A pool with a history: half is held, the rest cached, a known prompt in the middle, none blank."""
     cache = make_adapter(adapter, num_blocks, min(adapter.block_sizes))
     chunks = cache.usable_blocks // (_CHUNK // 8 if num_blocks == _SMALL else _CHUNK) - 1
     size = _CHUNK // 8 if num_blocks == _SMALL else _CHUNK
