@@ -1,6 +1,6 @@
 """Every planted fault against every seed: is it seen, by which invariant, and after how many calls?
 
-    python -m tests.measure.faults --seeds 20 --profile pagedkv-dev [--only NAME]
+    python -m tests.measure.faults --seeds 20 --profile pagedkv-dev [--first SEED] [--only NAME]
 
 Leaves with 1 unless every fault is seen with every seed, by the invariant that names its class.
 """
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not chosen:
         console.print(f"no fault has {options.only!r} in its kind and name")
         return 2
-    how, seeds = quick(options.profile), range(options.seeds)
+    how, seeds = quick(options.profile), range(options.first, options.first + options.seeds)
     results = []
     with _progress(console) as progress:
         task = progress.add_task("", total=len(chosen) * len(seeds))
@@ -119,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tests.measure.faults", description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="how many seeds (20)")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them (0)")
     parser.add_argument("--profile", default="pagedkv-dev", help="Hypothesis profile (pagedkv-dev)")
     parser.add_argument(
         "--only", default="", metavar="NAME", help="only faults with this in their kind and name"
