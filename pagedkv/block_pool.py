@@ -212,7 +212,7 @@ class BlockPool(FreeQueue):
         blocks = as_vector(as_block_ids(ids))
         idle = blocks[(self._held(blocks) < 0) & self._cached_v[blocks]]
         self._cached_v[blocks] = False
-        self._num_evictable -= len(np.unique(idle))
+        self._num_evictable -= len(set(idle.tolist())) if len(idle) <= FEW else len(np.unique(idle))
 
     def reuse(self, ids: Iterable[int]) -> None:
         """Add one reference to each of these distinct cached blocks; idle ones leave the free queue.

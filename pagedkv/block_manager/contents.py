@@ -105,19 +105,28 @@ class TokenContents:
         """
         if namespace is None or self.index.holds_all(blocks):
             return
+        twin = self._standing_twin(int(blocks[-1]))
+        if twin is not None and self.index.holds_all(blocks[:-1]):  # as when a prompt of full blocks returns
+            self._take_over(np.array([twin]), blocks[-1:])
+            return
         keys = self.tokens[blocks].tobytes()
         standing = np.frombuffer(self.index.match(namespace, keys), np.int64)
         if len(standing) < len(blocks):
             run = array("q", blocks.astype(np.int64).tobytes())
             mark_registered(self._pool, self._insert(namespace, keys, run, None))
-        own = blocks[: len(standing)].astype(np.int64)
+        self._take_over(standing, blocks[: len(standing)])
+
+    def _take_over(self, standing: Int64s, own: Int64s) -> None:
+        """Register blocks in use in the place of those that stand for their prefixes and are idle."""
         idle = (standing != own) & (self._pool.ref_counts(standing) == 0)
-        if idle.any():
-            self.index.substitute(standing[idle], own[idle])
-            self._pool.unmark_cached(standing[idle])
-            mark_registered(self._pool, array("q", own[idle].tobytes()))
-            if (emit := self._pool.events.emit) is not None:
-                emit(BlocksUnregistered(int(idle.sum())))
+        if not idle.any():
+            return
+        was, now = standing[idle], own[idle].astype(np.int64)
+        self.index.substitute(was, now)
+        self._pool.unmark_cached(was)
+        mark_registered(self._pool, array("q", now.tobytes()))
+        if (emit := self._pool.events.emit) is not None:
+            emit(BlocksUnregistered(len(was)))
 
     def _standing_twin(self, block: int) -> int | None:
         """The registered block that stands for the prefix of an unregistered one, if it is known."""
