@@ -17,7 +17,7 @@ from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
 __all__ = ["NAMESPACES", "CacheMachine", "GaveUp", "bits", "having", "picks", "tokens_of"]
 
 _MAX_LIVE = 6
-NAMESPACES = ("", "a", "0", "1", "01")  # some look like tokens, for caches that glue the two together
+NAMESPACES = ("", "a", "0", "1", "01")  # some look like tokens, and one begins as another does
 
 picks = st.integers(0, 7)  # which sequence, the newest first
 bits = st.integers(0, 255)  # tokens from an alphabet of two, so that prefixes meet

@@ -46,16 +46,17 @@ class ProvokingMachine(CacheMachine):
     def ask_elsewhere(self, which: int, one: str, other: str, tail: int, glue: bool, swap: bool) -> None:
         """The tokens of a live sequence in one namespace, then twice in another, so that the last one hits.
 
-        The first namespace may stand before the tokens instead, as far as it looks like tokens itself.
+        Or else the first namespace reads like a block of tokens, which then stands before the others.
         """
         tokens = [*self.tokens[self.pick(which)], *tokens_of(tail, 0)]
-        self.make_room(which, 2 * len(tokens))
-        first = self.do_admit(tokens, one)
+        self.make_room(which, 2 * len(tokens) + self.block_size)
+        block = tokens_of(self.block_size, tail)
+        first = self.do_admit(tokens, "".join(map(str, block)) if glue else one)
         if swap and first is not None and Feature.SWAP in self.adapter.features:
             self.do_swap_out(first)
             self.do_swap_in(first)
         if glue:
-            other, tokens = "", [*(int(letter) for letter in one if letter in "01"), *tokens]
+            other, tokens = "", [*block, *tokens]
         self.admit_and_release(tokens, other)
         self.do_admit(tokens, other)
         self.count("live tokens in any namespace")
