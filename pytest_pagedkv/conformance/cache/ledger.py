@@ -56,8 +56,10 @@ class Ledger:
         sequence = self.live[seq_id]
         self._check_length(seq_id, sequence, table)
         old = sequence.table
-        handed = [(entry, block) for entry, block in enumerate(table) if block not in old]
-        if len(set(table)) < len(table):
+        kept = _num_kept(old, table)
+        held = set(old[kept:])
+        handed = [(entry, block) for entry, block in enumerate(table[kept:], kept) if block not in held]
+        if table[kept:] and len(set(table)) < len(table):
             self._check_twice(seq_id, table, shareable)
         self.hold(seq_id, table)
         for entry, block in handed:
@@ -67,17 +69,17 @@ class Ledger:
     def hold(self, seq_id: int, table: tuple[int, ...]) -> None:
         """Note which blocks a sequence holds now."""
         sequence, holders = self.live[seq_id], self.holders
-        if table == sequence.table:
-            return
-        for block in sequence.table:
+        kept = _num_kept(sequence.table, table)
+        dropped = sequence.table[kept:]
+        for block in dropped:
             holders[block].pop(seq_id, None)
             if not holders[block]:
                 del holders[block]
-        for entry, block in enumerate(table):
+        for entry, block in enumerate(table[kept:], kept):
             owners = holders.get(block)
             if owners is None:
                 owners = holders[block] = {}
-                self.consumed += block not in sequence.table
+                self.consumed += block not in dropped
             owners[seq_id] = entry
         sequence.table = table
 
@@ -206,3 +208,10 @@ class Ledger:
                     invariant,
                     f"block {block} has the reference count {count}, but {len(owners)} tables hold it{by}",
                 )
+
+
+def _num_kept(old: tuple[int, ...], new: tuple[int, ...]) -> int:
+    """Leading entries that two tables of a sequence have in common."""
+    if new[: len(old)] == old:
+        return len(old)
+    return next((i for i, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), len(new))

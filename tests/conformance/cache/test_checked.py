@@ -47,7 +47,7 @@ class Counting(PagedKVAdapter):
 
 def workload(cache: CheckedCache | KVCacheAdapter, num_calls: int) -> list[object]:
     """Random calls; gives what they answered."""
-    rng, answers, live = random.Random(7), list[object](), list[int]()
+    rng, answers, live = random.Random(7), list[object](), list[int]()  # noqa: S311 - a workload
     for number in range(num_calls):
         try:
             if not live or rng.random() < 0.3:
@@ -118,7 +118,7 @@ def test_a_violation_tells_everything() -> None:
     program = told[told.index("from pytest_pagedkv.conformance import") :]
     names: dict[str, Any] = {}
     exec(program, names)  # noqa: S102 - it is what a user pastes
-    with pytest.raises(InvariantViolation, match="^shadow: "):
+    with pytest.raises(InvariantViolation, match=r"^shadow: "):
         names["test_shadow"]()
 
 
@@ -129,7 +129,7 @@ def test_what_happens_between_calls_is_seen() -> None:
     cache.admit(0, [1, 2, 3, 4])
     adapter.move()
 
-    with pytest.raises(InvariantViolation, match="^shadow: sequence 0 would read position 2 of sequence 0"):
+    with pytest.raises(InvariantViolation, match=r"^shadow: sequence 0 would read position 2 of sequence 0"):
         cache.check()
 
 

@@ -8,7 +8,7 @@ from pytest_pagedkv.conformance import CheckedCache
 
 
 def test_hit_completeness() -> None:
-    """The block that stood for a prefix was evicted while another sequence held the same prefix in its own."""
+    """The block that stood for a prefix was evicted while another sequence held the same in its own."""
     cache = CheckedCache(PagedKVAdapter(8, 1))
     cache.admit(0, [0, 0])
     cache.admit(1, [0, 0])
