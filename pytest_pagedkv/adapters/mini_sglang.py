@@ -19,12 +19,12 @@ _MINI = Peer(
     },
     without_init=("minisgl.scheduler",),
 )
-_MAX_RUNNING = 64
+_MAX_RUNNING = 256
 _MAX_OUTPUT = 1 << 20
 
 
 class MiniSGLangAdapter(KVCacheAdapter):
-    """`CacheManager` with the radix cache, on a GPU; at most 64 sequences at once.
+    """`CacheManager` with the radix cache, on a GPU; at most 256 sequences at once.
 
     Written after the project's source of 2026 and never run: there is no wheel, and the manager takes
     pinned memory, which needs a GPU. The engine decides what hits, what is evicted and which pages are
@@ -38,7 +38,7 @@ class MiniSGLangAdapter(KVCacheAdapter):
     def __init__(self, num_blocks: int, block_size: int) -> None:
         super().__init__(num_blocks, block_size)
         _MINI.core._GLOBAL_CTX = _MINI.Context(block_size)  # noqa: SLF001 - its setter allows one per process
-        self._rows = list(range(min(num_blocks, _MAX_RUNNING)))
+        self._rows = list(range(_MAX_RUNNING))
         shape = (len(self._rows), num_blocks * block_size)
         self.page_table = _MINI.zeros(shape, dtype=_MINI.int32, device="cuda")
         self.manager = _MINI.CacheManager(num_blocks, block_size, self.page_table, "radix")

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_pagedkv.adapter import Feature, KVCacheAdapter, OutOfBlocks, Placement
+from pytest_pagedkv.adapters import findings
 from pytest_pagedkv.adapters.peer import Peer
 from pytest_pagedkv.adapters.requests import Requests
 
-__all__ = ["NanoVLLMAdapter"]
+__all__ = ["NanoVLLMAdapter", "NanoVLLMForkAdapter"]
 
 _NANO = Peer(
     "nano-vllm",
@@ -19,7 +20,7 @@ _NANO = Peer(
 class NanoVLLMAdapter(KVCacheAdapter):
     """`BlockManager`, in both of its forms: it registers blocks when it allocates them, or in `hash_blocks`.
 
-    The first form was run, from the fork nano-vllm-fork 20260210; the second is written after the project's
+    The first form was run, from a fork on PyPI (see below); the second is written after the project's
     source and was not run. The engine decides whether a prompt fits, what hits and which blocks are taken;
     `Requests` says who answers misuse of ids. Tokens are appended one by one, as in decode steps, after the
     adapter has compared the blocks that all of them need with the free ones, as `can_append` does for one.
@@ -93,3 +94,9 @@ class NanoVLLMAdapter(KVCacheAdapter):
             sequence.num_scheduled_tokens = num_tokens
             self.manager.hash_blocks(sequence)
             sequence.num_cached_tokens += num_tokens
+
+
+class NanoVLLMForkAdapter(NanoVLLMAdapter):
+    """The same for the fork nano-vllm-fork 20260210, a wheel on PyPI, with what was found in it."""
+
+    known_failures = findings.NANO_VLLM_FORK

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest.mock import patch
 
 from pytest_pagedkv.adapter import Feature, KVCacheAdapter, OutOfBlocks, Placement
+from pytest_pagedkv.adapters import findings
 from pytest_pagedkv.adapters.peer import Peer
 from pytest_pagedkv.adapters.requests import Requests
 
@@ -34,6 +36,7 @@ class TransformersAdapter(KVCacheAdapter):
 
     features = Feature.PREFIX_CACHE | Feature.FORK | Feature.REF_COUNTS
     unavailable = staticmethod(_HF.unavailable)
+    known_failures = findings.TRANSFORMERS
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         super().__init__(num_blocks, block_size)
@@ -42,9 +45,9 @@ class TransformersAdapter(KVCacheAdapter):
         limits = _HF.ContinuousBatchingConfig(
             num_blocks=num_blocks, page_size=block_size, max_batch_tokens=1, max_memory_percent=0.9
         )
-        self.cache = _HF.PagedAttentionCache(
-            model, limits, "cpu", _HF.DistributedHelper(None, None), _HF.float16
-        )
+        alone = _HF.DistributedHelper(None, None)
+        with patch(f"{_PACKAGE}.cache.get_device_and_memory_breakdown", return_value=("cpu", 1 << 40, 0, 0)):
+            self.cache = _HF.PagedAttentionCache(model, limits, "cpu", alone, _HF.float16)
         self.allocator = self.cache.cache_allocators[_HF.FULL_ATTENTION]
         self._reserved = self.cache.pool.num_reserved_sectors * self.allocator.blocks_per_sector
         self._requests = Requests()

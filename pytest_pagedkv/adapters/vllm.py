@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pytest_pagedkv.adapter import Feature, KVCacheAdapter, OutOfBlocks, Placement
+from pytest_pagedkv.adapters import findings
 from pytest_pagedkv.adapters.peer import Peer
 from pytest_pagedkv.adapters.requests import Requests
 
@@ -33,6 +34,7 @@ class VLLMAdapter(KVCacheAdapter):
 
     features = Feature.PREFIX_CACHE | Feature.NAMESPACE | Feature.REF_COUNTS
     unavailable = staticmethod(_VLLM.unavailable)
+    known_failures = findings.VLLM
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         super().__init__(num_blocks, block_size)
