@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pytest_pagedkv.adapter import KVCacheAdapter
 from pytest_pagedkv.conformance.violation import InvariantViolation
 
-__all__ = ["check_free"]
+__all__ = ["check_free", "drain"]
 
 _PROBE_ID = 1_000_000_007
 
@@ -40,7 +40,7 @@ def check_free(
 def _why(adapter: KVCacheAdapter, holders: Mapping[int, Mapping[int, int]]) -> tuple[str, str]:
     """Why too many blocks are free: which one comes that should not, when the pool has to give all."""
     handed: set[int] = set()
-    for block in _drain(adapter):
+    for block in drain(adapter):
         if block in holders:
             owner = next(iter(holders[block]))
             return "no-alias", f". Block {block} is handed out, though sequence {owner} holds it"
@@ -50,7 +50,7 @@ def _why(adapter: KVCacheAdapter, holders: Mapping[int, Mapping[int, int]]) -> t
     return "conservation", f". Asked for all it has, the pool hands out {len(handed)}: the count is wrong"
 
 
-def _drain(adapter: KVCacheAdapter) -> Iterator[int]:
+def drain(adapter: KVCacheAdapter) -> Iterator[int]:
     """The blocks that requests of a token each get, as long as they get some."""
     for number in range(adapter.num_blocks + 1):
         try:

@@ -9,7 +9,7 @@ from pytest_pagedkv.conformance.cache.asking import Asker
 from pytest_pagedkv.conformance.cache.behaviour import check_refusals_left_nothing
 from pytest_pagedkv.conformance.cache.books import check_free
 from pytest_pagedkv.conformance.cache.calls import Call, Program, replay_test
-from pytest_pagedkv.conformance.cache.diagnosis import cached_by_last, without_refusals
+from pytest_pagedkv.conformance.cache.diagnosis import lost_after, twice_free_after, without_refusals
 from pytest_pagedkv.conformance.cache.invariants import INVARIANTS
 from pytest_pagedkv.conformance.cache.ledger import Ledger
 from pytest_pagedkv.conformance.cache.making import make_adapter
@@ -20,6 +20,8 @@ from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
 
 __all__ = ["Verifier", "explained"]
+
+_MOST_CALLS = 300  # in a program that is made again up to each of its calls
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -172,12 +174,13 @@ class Verifier:
                 raise InvariantViolation(self._missed_by(released, least), released.missed(cached, least))
 
     def _missed_by(self, released: JustReleased, least: int) -> str:
-        """What is broken if the last call should have hit more: did the prefix go, or was it never there?"""
-        if released.consumed and self._keeps_all:
-            calls = self._asker.calls
-            if cached_by_last([*calls[: released.num_calls], calls[-1]], self._fresh()) < least:
-                return "hit-completeness"
-        return released.invariant
+        """What is broken if the last call should have hit more: was the prefix evicted, or lost otherwise?"""
+        calls, since = self._asker.calls, released.num_calls
+        if not released.consumed or not self._keeps_all:
+            return released.invariant
+        lost = lost_after(calls, since, least, self._fresh)
+        handed_out = lost > since and calls[lost - 1].num_free < calls[lost - 2].num_free
+        return "eviction-order" if handed_out else "hit-completeness"
 
     def _fill(self, seq_id: int, placement: Placement) -> None:
         """Note a sequence that has just got its blocks, and write what is not cached."""
@@ -215,8 +218,7 @@ class Verifier:
         """If all is well without the calls that were refused, it is them who left something behind."""
         calls = self._asker.calls
         refused = [call for call in calls[:-1] if call.outcome]
-        is_known = violation.invariant == "atomic-failure" or isinstance(violation, Hung)
-        if is_known or not refused or not self._keeps_all:
+        if violation.invariant == "atomic-failure" or not refused or not self._keeps_all:
             return
         if not self._breaks(without_refusals(calls)):
             lacked_room = any(call.outcome == "OutOfBlocks" for call in refused)
@@ -224,6 +226,16 @@ class Verifier:
             violation.detail += (
                 f". Without the refused calls before it, such as {refused[-1]}, this does not happen"
             )
+
+    def _blame_free_list(self, violation: InvariantViolation) -> None:
+        """If a block was in the free list twice before, that is where it began."""
+        calls = self._asker.calls
+        if violation.invariant == "unique-free" or len(calls) > _MOST_CALLS or not self._keeps_all:
+            return
+        call = twice_free_after(calls, self._fresh)
+        if call is not None:
+            violation.invariant = "unique-free"
+            violation.detail += f". After {call} the pool, asked for all it has, hands out a block twice"
 
     def _breaks(self, calls: Sequence[Call]) -> bool:
         """Whether these calls on a new cache break anything."""
@@ -244,7 +256,9 @@ class Verifier:
             return
         adapter = self.adapter
         calls = self._asker.calls
-        self._blame_refusals(violation)
+        if not isinstance(violation, Hung):  # calls that may hang are not made again
+            self._blame_free_list(violation)
+            self._blame_refusals(violation)
         violation.adapter = f"{_path(adapter)}({adapter.num_blocks}, {adapter.block_size})"
         violation.call = str(calls[-1]) if calls else ""
         violation.program = Program.of(adapter, calls)

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
-from pytest_pagedkv.adapter import Placement
+from pytest_pagedkv.adapter import Feature, Placement
 from pytest_pagedkv.conformance.cache.selftest.faults.fault import Kind
 from pytest_pagedkv.conformance.cache.selftest.reference import Entry, ReferenceCache, SequenceState
 
 __all__ = ["HITS"]
 
 HITS = Kind("hits")
+
+# What is not cached and called so may be there by chance, and then from before a reset.
+_NO_RESET = ReferenceCache.features & ~Feature.RESET
 
 
 @HITS.breaks("hit-soundness", like="nano-vllm #117")
@@ -23,6 +26,8 @@ class WholePromptHit(ReferenceCache):
 class HitRoundedUp(ReferenceCache):
     """What is left of a prompt behind its hits counts as cached where it is less than a block."""
 
+    features = _NO_RESET
+
     def _num_cached(self, hits: Sequence[int], token_ids: Sequence[int]) -> int:
         rest = len(token_ids) - 1 - len(hits) * self.block_size
         return super()._num_cached(hits, token_ids) + (rest if rest < self.block_size else 0)
@@ -32,6 +37,8 @@ class HitRoundedUp(ReferenceCache):
 class HitOneBlockTooMany(ReferenceCache):
     """A hit counts one block more than it has, if the prompt is long enough."""
 
+    features = _NO_RESET
+
     def _num_cached(self, hits: Sequence[int], token_ids: Sequence[int]) -> int:
         longest = (len(token_ids) - 1) // self.block_size
         return min(longest, len(hits) + bool(hits)) * self.block_size
@@ -40,6 +47,8 @@ class HitOneBlockTooMany(ReferenceCache):
 @HITS.breaks("hit-soundness", like="vLLM #25780: hits on random data; #43736: retries counted as hits")
 class HitForNothing(ReferenceCache):
     """Lookups count as hits."""
+
+    features = _NO_RESET
 
     def _num_cached(self, hits: Sequence[int], token_ids: Sequence[int]) -> int:  # noqa: ARG002
         return (len(token_ids) - 1) // self.block_size * self.block_size

@@ -145,6 +145,6 @@ class CancelLeaks(ReferenceCache):
 
     def release(self, seq_id: int) -> None:
         super().release(seq_id)
-        if seq_id not in self._started:
+        if seq_id not in self._started and self.num_free_blocks():
             self._next_block()
         self._started -= {seq_id}

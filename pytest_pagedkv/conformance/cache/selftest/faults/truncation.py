@@ -70,7 +70,7 @@ class CutLeaks(ReferenceCache):
         sequence = self._resident(seq_id)
         num_blocks = len(sequence.table)
         placement = super().truncate(seq_id, num_tokens)
-        for _ in range(num_blocks - len(sequence.table)):
+        for _ in range(min(num_blocks - len(sequence.table), self.num_free_blocks())):
             self._next_block()
         return placement
 
