@@ -3,7 +3,6 @@
 import builtins
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -11,8 +10,11 @@ import pytest
 
 import pytest_pagedkv.adapters
 from pytest_pagedkv.adapter import KVCacheAdapter, OutOfBlocks
+from pytest_pagedkv.adapters import findings
+from pytest_pagedkv.adapters.nano_vllm import NanoVLLMForkAdapter
 from pytest_pagedkv.adapters.peer import Peer
 from pytest_pagedkv.adapters.requests import Requests
+from pytest_pagedkv.conformance.cache.known import replay
 
 ADAPTERS = {
     "vllm": "VLLMAdapter",
@@ -22,6 +24,7 @@ ADAPTERS = {
     "mini_sglang": "MiniSGLangAdapter",
 }
 FOLDER = Path(pytest_pagedkv.adapters.__file__).parent
+DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance_peers.md"
 
 every_adapter = pytest.mark.parametrize("module", ADAPTERS)
 
@@ -34,10 +37,11 @@ def adapter_of(module: str) -> type[KVCacheAdapter]:
     return adapter
 
 
-@pytest.fixture(params=ADAPTERS)
-def make(request: pytest.FixtureRequest) -> Callable[[int, int], KVCacheAdapter]:
+@pytest.fixture(params=[*ADAPTERS, "nano_vllm fork"])
+def make(request: pytest.FixtureRequest) -> type[KVCacheAdapter]:
     """Makes caches of an engine that is installed."""
-    adapter = adapter_of(request.param)
+    is_fork = request.param == "nano_vllm fork"
+    adapter: type[KVCacheAdapter] = NanoVLLMForkAdapter if is_fork else adapter_of(request.param)
     if reason := adapter.unavailable():
         pytest.skip(f"{adapter.__name__}: {reason}")
     return adapter
@@ -72,7 +76,7 @@ def test_an_adapter_is_available_or_says_why_not(module: str) -> None:
     assert adapter_of(module).unavailable() == reason
 
 
-def test_blocks_are_conserved(make: Callable[[int, int], KVCacheAdapter]) -> None:
+def test_blocks_are_conserved(make: type[KVCacheAdapter]) -> None:
     """A prompt takes its blocks, a twin shares the full ones, and everything comes home."""
     cache = make(8, 2)
 
@@ -89,7 +93,7 @@ def test_blocks_are_conserved(make: Callable[[int, int], KVCacheAdapter]) -> Non
     assert cache.num_free_blocks() == cache.usable_blocks
 
 
-def test_a_prompt_that_does_not_fit_is_refused(make: Callable[[int, int], KVCacheAdapter]) -> None:
+def test_a_prompt_that_does_not_fit_is_refused(make: type[KVCacheAdapter]) -> None:
     """The refusal is OutOfBlocks, and leaves nothing behind."""
     cache = make(8, 2)
     cache.admit(0, [1, 2, 3])
@@ -106,7 +110,7 @@ def test_a_prompt_that_does_not_fit_is_refused(make: Callable[[int, int], KVCach
         cache.block_table(1)
 
 
-def test_ids_are_checked(make: Callable[[int, int], KVCacheAdapter]) -> None:
+def test_ids_are_checked(make: type[KVCacheAdapter]) -> None:
     """An unknown id is a KeyError and a taken one a ValueError."""
     cache = make(8, 2)
     cache.admit(0, [1, 2, 3])
@@ -120,6 +124,28 @@ def test_ids_are_checked(make: Callable[[int, int], KVCacheAdapter]) -> None:
             refused()
     with pytest.raises(ValueError, match="live"):
         cache.admit(0, [1, 2, 3])
+
+
+def test_what_was_found_is_still_there(make: type[KVCacheAdapter]) -> None:
+    """Each known failure breaks its invariant."""
+    found = [replay(make, known) for known in make.known_failures]
+
+    assert [violation and violation.invariant for violation in found] == [
+        known.invariant for known in make.known_failures
+    ]
+
+
+@pytest.mark.parametrize("engine", ["SGLANG", "TRANSFORMERS", "VLLM", "NANO_VLLM_FORK"])
+def test_findings_are_documented(engine: str) -> None:
+    """Each finding's sentence is in the document, and so is a program on a pool of its size."""
+    document = " ".join(DOCUMENT.read_text().split())
+
+    for finding in getattr(findings, engine):
+        _, _, what = finding.reason.partition(": ")
+        assert finding.invariant in document
+        if not what.startswith("as before"):
+            assert what.partition(";")[0].casefold() in document.casefold()
+        assert f"Adapter({finding.num_blocks}, {finding.block_size}))" in document
 
 
 def test_requests_keep_what_has_ended() -> None:
