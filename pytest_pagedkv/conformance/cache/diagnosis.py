@@ -1,7 +1,6 @@
 """Why something is wrong, found out by making some of the calls again on new caches."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from pytest_pagedkv.adapter import KVCacheAdapter
 from pytest_pagedkv.conformance.cache.books import drain
@@ -34,26 +33,41 @@ def lost_after(calls: Sequence[Call], since: int, num_tokens: int, fresh: _Maker
     low, high = since, len(calls) - 1
     while low < high:
         middle = (low + high) // 2
-        answer = _last_answer([*calls[:middle], probe], fresh())
-        if answer is not None and answer.num_cached_tokens < num_tokens:
+        if _hits([*calls[:middle], *_releases(calls[:middle]), probe], fresh()) < num_tokens:
             high = middle
-        else:  # it hits, or there is no room to find out
+        else:
             low = middle + 1
     return high
+
+
+def _releases(calls: Iterable[Call]) -> list[Call]:
+    """Calls that end what these leave live, so that there is room; a release evicts nothing."""
+    live: dict[int, None] = {}
+    for call in calls:
+        if call.name in ("admit", "fork") and not call.outcome:
+            live[call.arguments[call.name == "fork"]] = None
+        elif call.name == "release":
+            live.pop(call.arguments[0], None)
+    return [Call("release", (seq_id,)) for seq_id in live]
 
 
 def twice_free_after(calls: Sequence[Call], fresh: _Maker) -> Call | None:
     """The first of these calls after which a pool that is asked for all it has hands out a block twice."""
     for stop in range(1, len(calls)):
         adapter = fresh()
-        _last_answer(calls[:stop], adapter)
+        _make(calls[:stop], adapter)
         handed = list(drain(adapter))
         if len(set(handed)) < len(handed):
             return calls[stop - 1]
     return None
 
 
-def _last_answer(calls: Iterable[Call], adapter: KVCacheAdapter) -> Any:
+def _hits(calls: Sequence[Call], adapter: KVCacheAdapter) -> int:
+    """Tokens that the last of these calls finds cached; none if it is refused."""
+    return getattr(_make(calls, adapter), "num_cached_tokens", 0)
+
+
+def _make(calls: Iterable[Call], adapter: KVCacheAdapter) -> object:
     """Make calls, and give what the last one returned; None if it was refused."""
     answer = None
     for call in calls:
