@@ -10,7 +10,7 @@ __all__ = ["ProvokingMachine"]
 
 tails = st.integers(1, 3)
 backs = st.integers(1, 9)
-pressures = st.sampled_from([0, -1, 1, 2])  # blocks that others take beyond those that were free before
+pressures = st.sampled_from([0, 1, 2])  # blocks that others take beyond those that were free before
 spaces = st.sampled_from([("a", ""), ("", "a"), ("01", "0"), ("0", "01")])  # one begins as another does
 
 
