@@ -3,12 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import ClassVar
 
-from pytest_pagedkv.adapter import Feature, KVCacheAdapter, OutOfBlocks, Placement
+from pytest_pagedkv.adapter import Feature, OutOfBlocks, Placement
+from pytest_pagedkv.conformance.cache.selftest.indexed import IndexedCache
 
-__all__ = ["Entry", "ReferenceCache", "SequenceState"]
+__all__ = ["ReferenceCache", "SequenceState"]
 
 
 @dataclass(slots=True)
@@ -30,22 +30,7 @@ class SequenceState:
     is_swapped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the index knows of a full block.
-
-    Attributes:
-        digest: chained hash of the prefix.
-        namespace: of the sequence that filled it.
-        prefix: every token from the start of the sequence to the end of the block.
-    """
-
-    digest: int
-    namespace: str
-    prefix: tuple[int, ...]
-
-
-class ReferenceCache(KVCacheAdapter):
+class ReferenceCache(IndexedCache):
     """A pool of reference-counted blocks under a prefix index, in plain Python.
 
     Every full block is in the index, under a chained hash, with the prefix itself to compare. Blocks that
@@ -76,9 +61,6 @@ class ReferenceCache(KVCacheAdapter):
         self._idle: OrderedDict[int, None] = OrderedDict()  # in the index without an owner, oldest first
         self._num_owners: dict[int, int] = {}
         self._sequences: dict[int, SequenceState] = {}
-        self._index: dict[int, OrderedDict[int, None]] = {}  # blocks by digest; twins have one each
-        self._entries: dict[int, Entry] = {}
-        self._num_hash_bits = 64
 
     # ---- the contract
 
@@ -152,8 +134,7 @@ class ReferenceCache(KVCacheAdapter):
         """Empty the index. What live sequences write from now on rests on older KV, so it stays out too."""
         self._blank += self._idle
         self._idle.clear()
-        self._index.clear()
-        self._entries.clear()
+        self._clear_index()
         for sequence in self._sequences.values():
             sequence.is_cacheable = False
 
@@ -168,10 +149,6 @@ class ReferenceCache(KVCacheAdapter):
     def ref_counts(self) -> Mapping[int, int]:
         """Of the blocks that have an owner."""
         return dict(self._num_owners)
-
-    def weaken_hash(self, num_bits: int) -> None:
-        """Keep so many bits of each digest."""
-        self._num_hash_bits = num_bits
 
     # ---- what is asked before anything changes
 
@@ -286,30 +263,6 @@ class ReferenceCache(KVCacheAdapter):
         self._acquire(parent.table)
         return SequenceState(parent.namespace, list(parent.tokens), list(parent.table), parent.is_cacheable)
 
-    # ---- the index
-
-    def _match(self, namespace: str, token_ids: Sequence[int]) -> list[int]:
-        """Blocks that hold the leading tokens of a prompt."""
-        hits: list[int] = []
-        for entry in self._entries_of(namespace, token_ids[: self._num_matchable(len(token_ids))]):
-            block = self._find(entry)
-            if block is None:
-                break
-            hits.append(block)
-        return hits
-
-    def _num_matchable(self, num_tokens: int) -> int:
-        """Leading tokens that may be hit: all but the last, which is left to compute."""
-        return num_tokens - 1
-
-    def _find(self, entry: Entry) -> int | None:
-        blocks = self._index.get(entry.digest, ())
-        return next((block for block in blocks if self._holds(block, entry)), None)
-
-    def _holds(self, block: int, entry: Entry) -> bool:
-        """Digests are equal; are the prefixes?"""
-        return self._entries.get(block) == entry
-
     def _register(self, sequence: SequenceState, start: int) -> None:
         """Enter the full blocks of a sequence from position `start` of its table on."""
         stop = self._num_registrable(sequence)
@@ -320,35 +273,3 @@ class ReferenceCache(KVCacheAdapter):
 
     def _num_registrable(self, sequence: SequenceState) -> int:
         return len(sequence.tokens) // self.block_size if sequence.is_cacheable else 0
-
-    def _enter(self, block: int, entry: Entry) -> None:
-        self._entries[block] = entry
-        self._index.setdefault(entry.digest, OrderedDict())[block] = None
-
-    def _unregister(self, block: int) -> None:
-        entry = self._entries.pop(block, None)
-        if entry is not None:
-            blocks = self._index[entry.digest]
-            del blocks[block]
-            if not blocks:
-                del self._index[entry.digest]
-
-    def _entries_of(self, namespace: str, token_ids: Sequence[int]) -> list[Entry]:
-        """What the index would know of each full block of these tokens."""
-        entries, digest = [], self._root(namespace)
-        for stop in range(self.block_size, len(token_ids) + 1, self.block_size):
-            digest = self._digest(digest, tuple(token_ids[stop - self.block_size : stop]))
-            entries.append(Entry(digest, namespace, tuple(token_ids[:stop])))
-        return entries
-
-    def _root(self, namespace: str) -> int:
-        """The digest that the first block of a sequence is chained to."""
-        return self._shorten(namespace.encode())
-
-    def _digest(self, behind: int, tokens: tuple[int, ...]) -> int:
-        """The digest of a block behind a prefix."""
-        return self._shorten(repr((behind, tokens)).encode())
-
-    def _shorten(self, content: bytes) -> int:
-        digest = blake2b(content, digest_size=8).digest()
-        return int.from_bytes(digest, "big") >> (64 - self._num_hash_bits)

@@ -1,6 +1,7 @@
 """Correct caches of other designs, for the faults that the reference's own design would mask."""
 
-from pytest_pagedkv.conformance.cache.selftest.reference import Entry, ReferenceCache
+from pytest_pagedkv.conformance.cache.selftest.indexed import Entry
+from pytest_pagedkv.conformance.cache.selftest.reference import ReferenceCache
 
 __all__ = ["EagerCache", "TrustingCache"]
 

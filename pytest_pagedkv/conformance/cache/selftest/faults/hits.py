@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from pytest_pagedkv.adapter import Feature, Placement
 from pytest_pagedkv.conformance.cache.selftest.faults.fault import Kind
-from pytest_pagedkv.conformance.cache.selftest.reference import Entry, ReferenceCache, SequenceState
+from pytest_pagedkv.conformance.cache.selftest.indexed import Entry
+from pytest_pagedkv.conformance.cache.selftest.reference import ReferenceCache, SequenceState
 
 __all__ = ["HITS"]
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pytest_pagedkv.adapter import Placement
 from pytest_pagedkv.conformance.cache.selftest.faults.bases import TrustingCache
 from pytest_pagedkv.conformance.cache.selftest.faults.fault import Kind
-from pytest_pagedkv.conformance.cache.selftest.reference import Entry, ReferenceCache
+from pytest_pagedkv.conformance.cache.selftest.indexed import Entry
+from pytest_pagedkv.conformance.cache.selftest.reference import ReferenceCache
 
 __all__ = ["NAMESPACES"]
 
