@@ -56,6 +56,7 @@ class Checked:
     invariants: ClassVar[Mapping[str, str]]
 
     _hung: ClassVar[str] = "well-formed"  # the invariant that a call breaks which does not return
+    _fixtures: ClassVar[str] = ""  # of the replay test, and the next arguments after the adapter
 
     def __init__(self, adapter: type[Adapter], watch: Watch | None, made_with: Mapping[str, object]) -> None:
         self.adapter = adapter
@@ -127,13 +128,14 @@ class Checked:
         """A test function that runs the program, ready to paste."""
         cls, adapter = type(self), self.adapter
         name = cls.__name__.removeprefix("Checked").lower()
+        arguments = ", ".join(filter(None, [adapter.__qualname__, self._fixtures, self._made_with]))
         lines = [
             f"from {cls.__module__} import {cls.__name__}",
             f"from {adapter.__module__} import {adapter.__qualname__.partition('.')[0]}",
             "",
             "",
-            f"def test_{invariant.replace('-', '_')}():",
-            f"    {name} = {cls.__name__}({adapter.__qualname__}, {self._made_with})",
+            f"def test_{invariant.replace('-', '_')}({self._fixtures}):",
+            f"    {name} = {cls.__name__}({arguments})",
             *(f"    {name}.{call}" for call in self.program),
         ]
         return "\n".join(lines)

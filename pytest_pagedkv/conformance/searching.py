@@ -56,8 +56,8 @@ def search(check: Callable[[T], None], cases: SearchStrategy[T], key: str, share
         smallest = find(cases, fails, settings=effort(share), database_key=key.encode())
     except NoSuchExample:
         return
-    except Flaky:
-        raise seen[-1] from None
+    except Flaky:  # it failed once, and not when it was tried again
+        raise seen[0] from None
     check(smallest)
     raise seen[-1]
 
@@ -76,13 +76,13 @@ class ProgramMachine(RuleBasedStateMachine):
     Attributes:
         adapter: the class under test.
         watch: the time limit for its calls.
-        seen: the invariants that were broken in this run, the first one first.
+        seen: the violations of this run, the first one first.
         is_over: something is broken: what follows says nothing.
     """
 
     adapter: ClassVar[type[Any]]
     watch: ClassVar[Watch]
-    seen: ClassVar[list[str]]
+    seen: ClassVar[list[InvariantViolation]]
 
     is_over = False
 
@@ -93,11 +93,12 @@ class ProgramMachine(RuleBasedStateMachine):
         try:
             return operation(*args)
         except Hung as hung:
+            self.is_over = True
             raise _GaveUp(hung) from None
         except InvariantViolation as violation:
             self.is_over = True
-            self.seen.append(violation.invariant)
-            if violation.invariant == self.seen[0]:
+            self.seen.append(violation)
+            if violation.invariant == self.seen[0].invariant:
                 raise
         return None
 
@@ -121,10 +122,13 @@ def run_programs(
         InvariantViolation: with the shortest program found.
     """
     name = "_".join([machine.__name__, path_of(adapter), *map(str, attributes.values())])
-    own = {"__qualname__": name, "adapter": adapter, "watch": watch, "seen": []}
+    seen: list[InvariantViolation] = []
+    own = {"__qualname__": name, "adapter": adapter, "watch": watch, "seen": seen}
     factory = type(name, (machine,), {**own, **attributes})
     try:
         with watch.running():
             run_state_machine_as_test(factory, settings=effort(share, report_multiple_bugs=False))
     except _GaveUp as gave_up:
         raise gave_up.hung from None
+    except Flaky:  # threads took another turn the second time
+        raise seen[0] from None

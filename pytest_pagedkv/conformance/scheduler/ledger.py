@@ -155,8 +155,8 @@ def check_budget(scheduler: SchedulerAdapter, scheduled: Sequence[Scheduled]) ->
     if num_tokens > scheduler.token_budget or len(scheduled) > scheduler.max_running:
         raise InvariantViolation(
             "budget",
-            f"the step has {num_tokens} tokens of {len(scheduled)} requests; at most {scheduler.token_budget} "
-            f"tokens of {scheduler.max_running} requests are allowed",
+            f"the step has {num_tokens} tokens of {len(scheduled)} requests; at most "
+            f"{scheduler.token_budget} tokens of {scheduler.max_running} requests are allowed",
         )
 
 

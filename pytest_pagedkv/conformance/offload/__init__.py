@@ -1,0 +1,1 @@
+"""Conformance of tiers that hold KV blocks outside the device."""

@@ -1,0 +1,28 @@
+"""Each planted fault is found, by the invariant that names its class."""
+
+from pathlib import Path
+
+import pytest
+
+from pytest_pagedkv.conformance.offload import suite
+from pytest_pagedkv.conformance.offload.invariants import INVARIANTS
+from pytest_pagedkv.conformance.violation import InvariantViolation
+from tests.conformance.offload.faults import FAULTS
+from tests.conformance.planting import Fault
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.adapter.__name__)
+def test_fault_is_found(
+    fault: Fault, fresh_search: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The suite names the fault's class."""
+    monkeypatch.setattr(suite, "CALL_LIMIT_S", 0.5)
+    with pytest.raises(InvariantViolation) as failure:
+        fault.run(**{} if fault.test[0] == "test_random_programs" else {"tmp_path": tmp_path})
+
+    assert failure.value.invariant == fault.invariant, str(failure.value)
+
+
+def test_every_invariant_is_needed() -> None:
+    """There is a fault for each."""
+    assert {fault.invariant for fault in FAULTS} == set(INVARIANTS)
