@@ -21,7 +21,8 @@ from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
 
 __all__ = ["Verifier", "explained"]
 
-_MOST_CALLS = 300  # in a program that is made again up to each of its calls
+_MOST_REPEATED = 10_000  # calls of a program that is made again to find a cause
+_MOST_STEPPED = 300  # and of one that is made again up to each of its calls
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,6 +92,11 @@ class Verifier:
     def _keeps_all(self) -> bool:
         """All calls since the cache was new are known, so that they can be made again."""
         return len(self._asker.calls) >= self._asker.num_calls
+
+    @property
+    def _is_short(self) -> bool:
+        """The program is short enough to look for causes by making it again."""
+        return self._keeps_all and len(self._asker.calls) <= _MOST_REPEATED
 
     def _fresh(self) -> KVCacheAdapter:
         """A new cache of the same class."""
@@ -176,7 +182,7 @@ class Verifier:
     def _missed_by(self, released: JustReleased, least: int) -> str:
         """What is broken if the last call should have hit more: was the prefix evicted, or lost otherwise?"""
         calls, since = self._asker.calls, released.num_calls
-        if not released.consumed or not self._keeps_all:
+        if not released.consumed or not self._is_short:
             return released.invariant
         lost = lost_after(calls, since, least, self._fresh)
         handed_out = lost > since and calls[lost - 1].num_free < calls[lost - 2].num_free
@@ -218,7 +224,7 @@ class Verifier:
         """If all is well without the calls that were refused, it is them who left something behind."""
         calls = self._asker.calls
         refused = [call for call in calls[:-1] if call.outcome]
-        if violation.invariant == "atomic-failure" or not refused or not self._keeps_all:
+        if violation.invariant == "atomic-failure" or not refused or not self._is_short:
             return
         if not self._breaks(without_refusals(calls)):
             lacked_room = any(call.outcome == "OutOfBlocks" for call in refused)
@@ -230,7 +236,7 @@ class Verifier:
     def _blame_free_list(self, violation: InvariantViolation) -> None:
         """If a block was in the free list twice before, that is where it began."""
         calls = self._asker.calls
-        if violation.invariant == "unique-free" or len(calls) > _MOST_CALLS or not self._keeps_all:
+        if violation.invariant == "unique-free" or len(calls) > _MOST_STEPPED or not self._keeps_all:
             return
         call = twice_free_after(calls, self._fresh)
         if call is not None:
