@@ -6,9 +6,9 @@ from functools import wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from pytest_pagedkv.adapter import Adapter
-from pytest_pagedkv.conformance.cache.watch import Hang, Watch
 from pytest_pagedkv.conformance.searching import path_of
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
+from pytest_pagedkv.conformance.watch import Hang, Watch
 
 __all__ = ["Checked", "operation"]
 

@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from hypothesis.strategies import SearchStrategy
 
 from pytest_pagedkv.adapter import Adapter
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["ProgramMachine", "effort", "path_of", "run_programs", "search"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from pytest_pagedkv.adapter import KVCacheAdapter, Placement
 from pytest_pagedkv.conformance.cache.calls import Call
-from pytest_pagedkv.conformance.cache.watch import Hang, Watch
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
+from pytest_pagedkv.conformance.watch import Hang, Watch
 
 __all__ = ["Asker"]
 

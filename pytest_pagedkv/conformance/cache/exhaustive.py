@@ -13,8 +13,8 @@ from pytest_pagedkv.conformance.cache.known import is_known
 from pytest_pagedkv.conformance.cache.making import check_class, make_adapter
 from pytest_pagedkv.conformance.cache.scenarios import Reached
 from pytest_pagedkv.conformance.cache.shrink import shrink
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["explore"]
 

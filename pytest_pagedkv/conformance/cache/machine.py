@@ -11,8 +11,8 @@ from pytest_pagedkv.conformance.cache.checked import CheckedCache
 from pytest_pagedkv.conformance.cache.known import is_known
 from pytest_pagedkv.conformance.cache.making import make_adapter
 from pytest_pagedkv.conformance.cache.scenarios import Reached
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["NAMESPACES", "CacheMachine", "GaveUp", "bits", "having", "picks", "tokens_of"]
 
@@ -254,8 +254,8 @@ class CacheMachine(RuleBasedStateMachine):
         kind=st.sampled_from(["release", "append", "truncate", "fork from", "admit", "fork onto"]),
     )
     def misuse(self, which: int, kind: str) -> None:
-        """A call with an id that it must not be made with."""
-        unknown = self.new_id(reuse=False)
+        """A call with an id that is live, or has ended, or never was, where it must be otherwise."""
+        unknown = self.new_id(reuse=which % 2 == 1)
         name, features, arguments = {
             "release": ("release", Feature.NONE, (unknown,)),
             "append": ("append", Feature.NONE, (unknown, [0])),

@@ -12,8 +12,8 @@ from pytest_pagedkv.conformance.cache.making import check_class
 from pytest_pagedkv.conformance.cache.provoking import ProvokingMachine
 from pytest_pagedkv.conformance.cache.scenarios import Reached
 from pytest_pagedkv.conformance.cache.shrink import shrink
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["CALL_LIMIT_S", "search"]
 

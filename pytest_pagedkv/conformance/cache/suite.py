@@ -17,9 +17,9 @@ from pytest_pagedkv.conformance.cache.scenario_programs import SCENARIOS
 from pytest_pagedkv.conformance.cache.scenarios import Reached
 from pytest_pagedkv.conformance.cache.search import CALL_LIMIT_S, search
 from pytest_pagedkv.conformance.cache.shrink import run, shrink
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.profiles import exhaustive_depth
 from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["KVCacheConformance"]
 

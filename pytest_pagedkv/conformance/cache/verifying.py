@@ -16,8 +16,8 @@ from pytest_pagedkv.conformance.cache.making import make_adapter
 from pytest_pagedkv.conformance.cache.picture import picture
 from pytest_pagedkv.conformance.cache.released import JustReleased
 from pytest_pagedkv.conformance.cache.shadow import Live, Shadow
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["Verifier", "explained"]
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.checking import Checked
 from pytest_pagedkv.conformance.offload.adapter import (
     BlockLost,
@@ -18,6 +17,7 @@ from pytest_pagedkv.conformance.offload.adapter import (
 from pytest_pagedkv.conformance.offload.copies import Load, Store, Stored, pattern, share_of
 from pytest_pagedkv.conformance.offload.invariants import INVARIANTS
 from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["Copying", "list_of"]
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 import pytest
 
 from pytest_pagedkv.adapter import Adapter
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.offload.adapter import Fault, OffloadAdapter
 from pytest_pagedkv.conformance.offload.checked import CheckedOffload
 from pytest_pagedkv.conformance.offload.programs import OffloadMachine
 from pytest_pagedkv.conformance.searching import run_programs
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["OffloadConformance"]
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from operator import index
 
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.checking import Checked, operation
 from pytest_pagedkv.conformance.scheduler.adapter import (
     Refused,
@@ -24,6 +23,7 @@ from pytest_pagedkv.conformance.scheduler.ledger import (
     usable,
 )
 from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["CheckedScheduler"]
 

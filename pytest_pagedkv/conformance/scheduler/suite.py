@@ -7,11 +7,11 @@ from typing import ClassVar
 import pytest
 
 from pytest_pagedkv.adapter import Adapter
-from pytest_pagedkv.conformance.cache.watch import Watch
 from pytest_pagedkv.conformance.scheduler.adapter import SchedulerAdapter, SchedulerFeature
 from pytest_pagedkv.conformance.scheduler.checked import CheckedScheduler
 from pytest_pagedkv.conformance.scheduler.programs import SchedulerMachine
 from pytest_pagedkv.conformance.searching import run_programs
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["SchedulerConformance"]
 

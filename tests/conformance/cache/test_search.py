@@ -11,6 +11,7 @@ from pytest_pagedkv.adapter import KnownFailure, Placement
 from pytest_pagedkv.conformance import InvariantViolation, KVCacheConformance
 from pytest_pagedkv.conformance.cache.scenarios import Reached
 from pytest_pagedkv.conformance.cache.search import search
+from pytest_pagedkv.conformance.cache.selftest.faults.bases import TrustingCache
 from pytest_pagedkv.conformance.cache.selftest.reference import ReferenceCache
 
 SCENARIOS = [
@@ -79,6 +80,28 @@ class SilentAndWrong(Silent):
         return Placement()
 
 
+class Digested(TrustingCache):
+    """Trusts its digest, and says so."""
+
+    known_failures = (
+        KnownFailure(
+            "hit-soundness",
+            "tokens are not compared",
+            program=(("weaken_hash", 0), ("admit", 0, (0,)), ("admit", 1, (1, 1))),
+            block_size=1,
+        ),
+    )
+
+
+class DigestedAndWrong(Digested):
+    """Besides, a hit ends one block too far."""
+
+    def admit(self, seq_id: int, token_ids: Sequence[int], namespace: str = "") -> Placement:
+        placement = super().admit(seq_id, token_ids, namespace)
+        cached = placement.num_cached_tokens + self.block_size
+        return Placement(cached) if cached < len(token_ids) else placement
+
+
 class Repaired(ReferenceCache):
     """Lists a failure that it does not have any more."""
 
@@ -143,6 +166,15 @@ def test_a_known_failure_is_passed_over() -> None:
 
     with pytest.raises(InvariantViolation, match=r"^shadow: "):
         search(SilentAndWrong, settings=few, seed=0)
+
+
+def test_a_note_about_a_weak_hash_hides_nothing_else() -> None:
+    """A hit that is wrong without collisions is reported, though one with collisions is known."""
+    few = settings(max_examples=100, stateful_step_count=30, database=None)
+    search(Digested, settings=few, seed=0, hash_bits=8)
+
+    with pytest.raises(InvariantViolation, match=r"^hit-soundness: "):
+        search(DigestedAndWrong, settings=few, seed=0)
 
 
 def test_a_known_failure_has_to_fail() -> None:
