@@ -38,11 +38,13 @@ class KVCacheConformance:
     Attributes:
         adapter: the class under test; None takes that of --pagedkv-adapter.
         call_limit_s: how long a call to it may take.
+        exhaustive_depth: calls in the programs of the small scope; None leaves it to the profile.
     """
 
     adapter_type: ClassVar[type[Adapter]] = KVCacheAdapter
     adapter: ClassVar[type[KVCacheAdapter] | None] = None
     call_limit_s: ClassVar[float] = CALL_LIMIT_S
+    exhaustive_depth: ClassVar[int | None] = None
 
     def test_interface(self, pagedkv_adapter: type[KVCacheAdapter]) -> None:
         """Features are features, and have their methods; a cache can be made, and says what it reserves."""
@@ -73,7 +75,7 @@ class KVCacheConformance:
 
     def test_small_scope(self, pagedkv_adapter: type[KVCacheAdapter], record_property: Record) -> None:
         """No program at all, up to a few calls on three blocks, breaks an invariant."""
-        depth = exhaustive_depth()
+        depth = self.exhaustive_depth or exhaustive_depth()
         with _failing_clearly():
             reached = explore(pagedkv_adapter, depth, self._watch())
         _record(record_property, pagedkv_adapter, f"all programs of {depth} calls on 3 blocks", reached)

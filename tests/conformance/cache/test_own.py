@@ -14,9 +14,11 @@ class TestEagerForks(KVCacheConformance):
     """Copies are made by the fork."""
 
     adapter = EagerForkAdapter
+    exhaustive_depth = 3
 
 
 class TestUncached(KVCacheConformance):
     """No prefixes are kept."""
 
     adapter = UncachedAdapter
+    exhaustive_depth = 3
