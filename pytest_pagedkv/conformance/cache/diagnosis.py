@@ -1,14 +1,13 @@
 """Why something is wrong, found out by making some of the calls again on new caches."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from pytest_pagedkv.adapter import KVCacheAdapter
 from pytest_pagedkv.conformance.cache.books import drain
 from pytest_pagedkv.conformance.cache.calls import Call
 
-__all__ = ["lost_after", "twice_free_after", "without_refusals"]
-
-_Maker = Callable[[], KVCacheAdapter]
+__all__ = ["LostPrefix", "twice_free_after", "without_refusals"]
 
 
 def without_refusals(calls: Sequence[Call]) -> list[Call]:
@@ -16,42 +15,77 @@ def without_refusals(calls: Sequence[Call]) -> list[Call]:
     return [*(call for call in calls[:-1] if not call.outcome), *calls[-1:]]
 
 
-def lost_after(calls: Sequence[Call], since: int, num_tokens: int, fresh: _Maker) -> int:
-    """After how many calls a prefix was lost.
+@dataclass(frozen=True, slots=True)
+class LostPrefix:
+    """A prefix that a sequence left behind, and that a later request does not find.
 
-    Args:
-        calls: all calls; the last one is an admission that should find the prefix, and does not.
-        since: calls up to the one that left it behind.
-        num_tokens: length of the prefix.
+    Attributes:
+        calls: all calls; the last one is that request.
+        since: number of calls up to the one that left it behind.
+        num_tokens: length of what should be found.
         fresh: makes a new cache.
-
-    Returns:
-        `since` if it was never there.
     """
-    seq_id, tokens, *namespace = calls[-1].arguments
-    probe = Call("admit", (seq_id, tokens[: num_tokens + 1], *namespace))
-    low, high = since, len(calls) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if _hits([*calls[:middle], *_releases(calls[:middle]), probe], fresh()) < num_tokens:
-            high = middle
-        else:
-            low = middle + 1
-    return high
+
+    calls: Sequence[Call]
+    since: int
+    num_tokens: int
+    fresh: Callable[[], KVCacheAdapter]
+
+    def is_evicted(self) -> bool:
+        """It gave way to a call that was handed blocks; else it was lost otherwise, or never there."""
+        lost = self._lost_after()
+        return (
+            lost > self.since
+            and self.calls[lost - 1].num_free < self.calls[lost - 2].num_free
+            and not self._was_held(lost)
+        )
+
+    def _lost_after(self) -> int:
+        """After how many calls it was lost; `since` if it was never there."""
+        low, high = self.since, len(self.calls) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self._ask(middle)[0] < self.num_tokens:
+                high = middle
+            else:
+                low = middle + 1
+        return high
+
+    def _was_held(self, lost: int) -> bool:
+        """The first block that was lost had an owner, and cannot have been evicted."""
+        before = self.calls[: lost - 1]
+        adapter = self.fresh()
+        _make(before, adapter)
+        held = {block for seq_id in _live(before) for block in adapter.block_table(seq_id)}
+        first = self._ask(lost)[0] // adapter.block_size
+        return not held.isdisjoint(self._ask(lost - 1)[1][first : first + 1])
+
+    def _ask(self, num_calls: int) -> tuple[int, Sequence[int]]:
+        """Tokens that a request for the prefix finds after so many calls, and its blocks; none if refused.
+
+        Whatever is live is released first, so that there is room: that evicts nothing.
+        """
+        made = self.calls[:num_calls]
+        seq_id, tokens, *namespace = self.calls[-1].arguments
+        request = Call("admit", (seq_id, tokens[: self.num_tokens + 1], *namespace))
+        adapter = self.fresh()
+        answer = _make([*made, *(Call("release", (live,)) for live in _live(made)), request], adapter)
+        cached: int = getattr(answer, "num_cached_tokens", 0)
+        return cached, () if answer is None else adapter.block_table(seq_id)
 
 
-def _releases(calls: Iterable[Call]) -> list[Call]:
-    """Calls that end what these leave live, so that there is room; a release evicts nothing."""
+def _live(calls: Iterable[Call]) -> Iterable[int]:
+    """The sequences that these calls leave live."""
     live: dict[int, None] = {}
     for call in calls:
         if call.name in ("admit", "fork") and not call.outcome:
             live[call.arguments[call.name == "fork"]] = None
         elif call.name == "release":
             live.pop(call.arguments[0], None)
-    return [Call("release", (seq_id,)) for seq_id in live]
+    return live
 
 
-def twice_free_after(calls: Sequence[Call], fresh: _Maker) -> Call | None:
+def twice_free_after(calls: Sequence[Call], fresh: Callable[[], KVCacheAdapter]) -> Call | None:
     """The first of these calls after which a pool that is asked for all it has hands out a block twice."""
     for stop in range(1, len(calls)):
         adapter = fresh()
@@ -60,11 +94,6 @@ def twice_free_after(calls: Sequence[Call], fresh: _Maker) -> Call | None:
         if len(set(handed)) < len(handed):
             return calls[stop - 1]
     return None
-
-
-def _hits(calls: Sequence[Call], adapter: KVCacheAdapter) -> int:
-    """Tokens that the last of these calls finds cached; none if it is refused."""
-    return getattr(_make(calls, adapter), "num_cached_tokens", 0)
 
 
 def _make(calls: Iterable[Call], adapter: KVCacheAdapter) -> object:

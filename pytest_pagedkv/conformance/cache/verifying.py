@@ -9,7 +9,7 @@ from pytest_pagedkv.conformance.cache.asking import Asker
 from pytest_pagedkv.conformance.cache.behaviour import check_refusals_left_nothing
 from pytest_pagedkv.conformance.cache.books import check_free
 from pytest_pagedkv.conformance.cache.calls import Call, Program, replay_test
-from pytest_pagedkv.conformance.cache.diagnosis import lost_after, twice_free_after, without_refusals
+from pytest_pagedkv.conformance.cache.diagnosis import LostPrefix, twice_free_after, without_refusals
 from pytest_pagedkv.conformance.cache.invariants import INVARIANTS
 from pytest_pagedkv.conformance.cache.ledger import Ledger
 from pytest_pagedkv.conformance.cache.making import make_adapter
@@ -181,12 +181,10 @@ class Verifier:
 
     def _missed_by(self, released: JustReleased, least: int) -> str:
         """What is broken if the last call should have hit more: was the prefix evicted, or lost otherwise?"""
-        calls, since = self._asker.calls, released.num_calls
         if not released.consumed or not self._is_short:
             return released.invariant
-        lost = lost_after(calls, since, least, self._fresh)
-        handed_out = lost > since and calls[lost - 1].num_free < calls[lost - 2].num_free
-        return "eviction-order" if handed_out else "hit-completeness"
+        lost = LostPrefix(self._asker.calls, released.num_calls, least, self._fresh)
+        return "eviction-order" if lost.is_evicted() else "hit-completeness"
 
     def _fill(self, seq_id: int, placement: Placement) -> None:
         """Note a sequence that has just got its blocks, and write what is not cached."""

@@ -6,6 +6,7 @@ from itertools import count
 from pytest_pagedkv.adapter import Placement
 from pytest_pagedkv.conformance.cache.selftest.faults.bases import EagerCache, TrustingCache
 from pytest_pagedkv.conformance.cache.selftest.faults.fault import Kind
+from pytest_pagedkv.conformance.cache.selftest.indexed import Entry
 from pytest_pagedkv.conformance.cache.selftest.reference import ReferenceCache, SequenceState
 
 __all__ = ["COPY_ON_WRITE"]
@@ -94,12 +95,20 @@ class CopyEntersIndex(TrustingCache):
 
 
 @COPY_ON_WRITE.breaks("hit-completeness")
-class CopyRemovesOriginal(ReferenceCache):
-    """The original leaves the index when somebody gets a copy of it, though nobody writes to it."""
+class CopyBansOriginal(ReferenceCache):
+    """What the original of a copy holds leaves the index for good, though nobody writes to it."""
+
+    _banned: frozenset[Entry] = frozenset()
 
     def _copy_tail(self, sequence: SequenceState) -> tuple[int, int]:
-        self._unregister(sequence.table[-1])
+        if sequence.table[-1] in self._entries:
+            self._banned |= {self._entries[sequence.table[-1]]}
+            self._unregister(sequence.table[-1])
         return super()._copy_tail(sequence)
+
+    def _enter(self, block: int, entry: Entry) -> None:
+        if entry not in self._banned:
+            super()._enter(block, entry)
 
 
 @COPY_ON_WRITE.breaks("shadow")
