@@ -57,6 +57,7 @@ class Verifier:
     Attributes:
         adapter: the cache.
         live: the sequences as they have to be, by id. Read only.
+        seeks_causes: a violation is named by its cause, for which calls are made again.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Verifier:
         self._ledger = Ledger(adapter.block_size, adapter.max_overhead_blocks, shadow, self.live, {})
         self._num_free = adapter.usable_blocks
         self._released: JustReleased | None = None
+        self.seeks_causes = True
 
     @property
     def calls(self) -> Sequence[Call]:
@@ -96,7 +98,7 @@ class Verifier:
     @property
     def _is_short(self) -> bool:
         """The program is short enough to look for causes by making it again."""
-        return self._keeps_all and len(self._asker.calls) <= _MOST_REPEATED
+        return self.seeks_causes and self._keeps_all and len(self._asker.calls) <= _MOST_REPEATED
 
     def _fresh(self) -> KVCacheAdapter:
         """A new cache of the same class."""
@@ -244,6 +246,7 @@ class Verifier:
     def _breaks(self, calls: Sequence[Call]) -> bool:
         """Whether these calls on a new cache break anything."""
         again = type(self)(self._fresh())
+        again.seeks_causes = False
         try:
             for call in calls:
                 try:
@@ -260,7 +263,7 @@ class Verifier:
             return
         adapter = self.adapter
         calls = self._asker.calls
-        if not isinstance(violation, Hung):  # calls that may hang are not made again
+        if self.seeks_causes and not isinstance(violation, Hung):  # a call that may hang is not made again
             self._blame_free_list(violation)
             self._blame_refusals(violation)
         violation.adapter = f"{_path(adapter)}({adapter.num_blocks}, {adapter.block_size})"
