@@ -84,7 +84,13 @@ def adapter_of(request: pytest.FixtureRequest) -> type[Adapter]:
         )
     if not (isinstance(adapter, type) and issubclass(adapter, wanted)):
         pytest.fail(f"{adapter!r} is not a {wanted.__name__}, which {suite.__name__} tests", pytrace=False)
-    if reason := adapter.unavailable():
+    try:
+        reason = adapter.unavailable()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the failure is the adapter's
+        what = f"{type(error).__name__}: {error}"
+        text = f"{adapter.__name__}.unavailable() raised {what}; it must return a reason, or an empty string"
+        raise pytest.fail.Exception(text, pytrace=False) from None
+    if reason:
         pytest.skip(f"{adapter.__name__}: {reason}")
     checked: type[Adapter] = adapter
     return checked

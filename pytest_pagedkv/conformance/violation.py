@@ -21,6 +21,7 @@ class InvariantViolation(AssertionError):
         adapter: as given.
         call: as given.
         sections: as given.
+        symptom: the invariant that was seen broken, before its cause was looked for.
         program: the calls that lead there, where the component is tested by programs of calls.
     """
 
@@ -36,7 +37,13 @@ class InvariantViolation(AssertionError):
         super().__init__()
         self.invariant, self.detail, self.adapter, self.call = invariant, detail, adapter, call
         self.sections = sections
+        self.symptom = invariant
         self.program: Any = None
+
+    @property
+    def operation(self) -> str:
+        """The method that was called last."""
+        return self.call.partition("(")[0]
 
     def __str__(self) -> str:
         where = [f"adapter  {self.adapter}"] if self.adapter else []

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pytest_pagedkv.conformance.violation import Hung
+
 __all__ = ["Hang", "Watch"]
 
 _TICK_S = 0.25
@@ -43,6 +45,21 @@ class Watch:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+
+    @contextmanager
+    def timing(self, what: str) -> Iterator[None]:
+        """Limit what is done here, beside the calls of a program.
+
+        Raises:
+            Hung: it takes too long.
+        """
+        self.started = time.monotonic()
+        try:
+            yield
+        except Hang:
+            raise Hung("well-formed", f"{what} did not return within {self.limit_s:g} s") from None
+        finally:
+            self.started = 0.0
 
     @staticmethod
     def _is_possible() -> bool:

@@ -46,12 +46,9 @@ class Asker:
             answer = self._run(call, given, errors)
         except errors as error:
             call.outcome = next(kind.__name__ for kind in errors if isinstance(error, kind))
+            _check_unchanged(call, given)
             raise
-        for before, after in zip(call.arguments, given, strict=True):
-            if isinstance(before, tuple) and list(before) != after:
-                raise InvariantViolation(
-                    "well-formed", f"{call.name} changed the token list that it was given"
-                )
+        _check_unchanged(call, given)
         return answer
 
     def continued_on(self, adapter: KVCacheAdapter) -> "Asker":
@@ -155,6 +152,13 @@ class Asker:
                 f"block_table({seq_id}) names block {wild[0]}; blocks are 0 to {num_blocks - 1}: {blocks}",
             )
         return blocks
+
+
+def _check_unchanged(call: Call, given: Sequence[Any]) -> None:
+    """Lists that the cache was given are as they were."""
+    for before, after in zip(call.arguments, given, strict=True):
+        if isinstance(before, tuple) and list(before) != after:
+            raise InvariantViolation("well-formed", f"{call.name} changed the token list that it was given")
 
 
 def _allowed(errors: Errors) -> str:

@@ -45,7 +45,8 @@ class CheckedCache(Verifier):
         call = Call("admit", (seq_id, tokens, namespace) if namespace else (seq_id, tokens))
         if seq_id in self.live:
             self._misuse(call, ValueError)
-        placement = self._with_room(call, self._ledger.blocks_for(len(tokens)), new_id=seq_id)
+        needed = self._ledger.blocks_for(len(tokens)) + self.adapter.max_overhead_blocks
+        placement = self._with_room(call, needed, new_id=seq_id)
         identities = chain(hash(("namespace", namespace)), tokens)
         cached = placement.num_cached_tokens
         self._check_hit(identities, cached)
@@ -214,6 +215,8 @@ class CheckedCache(Verifier):
             self.release(seq_id)
         self._settle("come-home", full=True)
         room = self.adapter.usable_blocks - self.adapter.max_overhead_blocks
+        if room < 1:
+            return
         try:
             self.admit(0, [_WHOLE_POOL_TOKEN] * (room * self.adapter.block_size))
         except OutOfBlocks:
@@ -238,8 +241,8 @@ _WHOLE_POOL_TOKEN = 997
 
 def _as_tokens(token_ids: Sequence[int]) -> tuple[int, ...]:
     tokens = tuple(map(index, token_ids))
-    if not tokens:
-        raise ValueError("no token ids; the contract has at least one")
+    if not tokens or min(tokens) < 0:
+        raise ValueError("no token ids, or negative ones; the contract has at least one, from 0 on")
     return tokens
 
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from pytest_pagedkv.adapter import Feature, KVCacheAdapter
 from pytest_pagedkv.conformance.cache.making import make_adapter
 from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["OPERATIONS", "Growth", "check_growth"]
 
@@ -102,12 +103,35 @@ OPERATIONS: Mapping[str, tuple[Feature, _Operation]] = MappingProxyType(
 """What is timed, with the feature that it needs."""
 
 
-def check_growth(adapter: type[KVCacheAdapter], operation: str) -> Growth:
+def check_growth(adapter: type[KVCacheAdapter], operation: str, watch: Watch | None = None) -> Growth:
     """Compare the cost of an operation on the two pools.
+
+    Args:
+        adapter: the class under test.
+        operation: one of `OPERATIONS`.
+        watch: the time limit for all of it; None sets none.
 
     Raises:
         InvariantViolation: it costs more on the larger one, each time it is tried.
     """
+    path = f"{adapter.__module__}:{adapter.__qualname__}"
+    try:
+        with (watch or Watch(float("inf"))).timing(f"measuring {operation!r}"):
+            return _measured(adapter, operation, path)
+    except InvariantViolation:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvariantViolation(
+            "documented-errors",
+            f"measuring {operation!r} on pools of {_SMALL} and {_LARGE} blocks raised "
+            f"{type(error).__name__}: {error}",
+            adapter=path,
+            call=operation,
+        ) from error
+
+
+def _measured(adapter: type[KVCacheAdapter], operation: str, path: str) -> Growth:
+    """The least growth of a few measurements; a violation if it is too much each time."""
     pools = _pools(adapter)
     measured = [_growth(operation, *pools)]
     while measured[-1].ratio > _TOLERATED:
@@ -118,7 +142,7 @@ def check_growth(adapter: type[KVCacheAdapter], operation: str) -> Growth:
                 f"{operation} takes {best.small_us:.1f} us on {_SMALL} blocks and {best.large_us:.1f} us on "
                 f"{_LARGE}, {best.ratio:.0f} times as much (the least of {_ATTEMPTS} measurements; "
                 f"{_TOLERATED:g} times are tolerated)",
-                adapter=f"{adapter.__module__}:{adapter.__qualname__}",
+                adapter=path,
                 call=operation,
             )
         measured.append(_growth(operation, *pools))

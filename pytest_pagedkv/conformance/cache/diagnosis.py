@@ -7,7 +7,7 @@ from pytest_pagedkv.adapter import KVCacheAdapter
 from pytest_pagedkv.conformance.cache.books import drain
 from pytest_pagedkv.conformance.cache.calls import Call
 
-__all__ = ["LostPrefix", "twice_free_after", "without_refusals"]
+__all__ = ["LostPrefix", "blocks_taken", "twice_free_after", "without_refusals"]
 
 
 def without_refusals(calls: Sequence[Call]) -> list[Call]:
@@ -94,6 +94,15 @@ def twice_free_after(calls: Sequence[Call], fresh: Callable[[], KVCacheAdapter])
         if len(set(handed)) < len(handed):
             return calls[stop - 1]
     return None
+
+
+def blocks_taken(calls: Sequence[Call], adapter: KVCacheAdapter) -> int:
+    """Free blocks that the last of these calls takes on a new cache; all if it is refused."""
+    _make(calls[:-1], adapter)
+    before = adapter.num_free_blocks()
+    return (
+        before - adapter.num_free_blocks() if _make(calls[-1:], adapter) is not None else adapter.num_blocks
+    )
 
 
 def _make(calls: Iterable[Call], adapter: KVCacheAdapter) -> object:

@@ -43,14 +43,15 @@ def explore(adapter: type[KVCacheAdapter], depth: int, watch: Watch) -> Reached:
     """
     check_class(adapter)
     reached = Reached()
-    explorer = _Explorer(adapter, watch, reached)
     try:
         with watch.running():
+            explorer = _Explorer(adapter, watch, reached)
             for deepest in range(1, depth + 1):  # the shortest failure comes first
                 reached.programs = reached.operations = 0
                 explorer.visit([], explorer.replayed([]), deepest)
     except InvariantViolation as violation:
-        smallest = violation if violation.program is None else shrink(adapter, violation)
+        with watch.running():
+            smallest = shrink(adapter, violation, watch)
         raise smallest from smallest.__cause__
     return reached
 
@@ -63,7 +64,7 @@ class _Explorer:
         self._watch = watch
         self._reached = reached
         self._block_size = 2 if 2 in adapter.block_sizes else min(adapter.block_sizes)
-        spare = make_adapter(adapter, _NUM_BLOCKS, self._block_size)
+        spare = make_adapter(adapter, _NUM_BLOCKS, self._block_size, watch)
         self._num_blocks = 2 * _NUM_BLOCKS - spare.usable_blocks
 
     def visit(self, path: list[_Call], cache: CheckedCache, depth: int) -> None:
@@ -85,7 +86,7 @@ class _Explorer:
         return cache
 
     def _made(self) -> KVCacheAdapter:
-        return make_adapter(self._adapter, self._num_blocks, self._block_size)
+        return make_adapter(self._adapter, self._num_blocks, self._block_size, self._watch)
 
     def _branched(self, path: list[_Call], cache: CheckedCache) -> CheckedCache:
         """The same state once more. What was verified once is not verified again."""

@@ -17,6 +17,7 @@ from pytest_pagedkv.conformance.watch import Watch
 __all__ = ["NAMESPACES", "CacheMachine", "GaveUp", "bits", "having", "picks", "tokens_of"]
 
 _MAX_LIVE = 6
+_ALPHABETS = ((0, 1), (1, 11), (0, 65536), (12, 1 << 30))  # for caches that cut ids short, or join them
 NAMESPACES = ("", "a", "0", "1", "01")  # some look like tokens, and one begins as another does
 
 picks = st.integers(0, 7)  # which sequence, the newest first
@@ -71,6 +72,7 @@ class CacheMachine(RuleBasedStateMachine):
         super().__init__()
         self.is_over = False  # a defect came up: what follows says nothing
         self.block_size = 1
+        self.alphabet = _ALPHABETS[0]
         self.tokens: dict[int, list[int]] = {}  # of the live sequences, newest last
         self.namespaces: dict[int, str] = {}
         self.on_device: list[int] = []
@@ -81,12 +83,19 @@ class CacheMachine(RuleBasedStateMachine):
         self.appended: set[int] = set()
         self.ever_held: set[int] = set()
 
-    @initialize(num_blocks=st.integers(2, 14), block_size=st.integers(0, 11))
-    def start(self, num_blocks: int, block_size: int) -> None:
+    @initialize(
+        num_blocks=st.integers(2, 14), block_size=st.integers(0, 11), alphabet=st.sampled_from(_ALPHABETS)
+    )
+    def start(self, num_blocks: int, block_size: int, alphabet: tuple[int, int]) -> None:
         """A pool of a few blocks."""
+        self.alphabet = alphabet
         sizes = self.adapter.block_sizes
         self.block_size = sizes[block_size % len(sizes)]
-        self.cache = CheckedCache(make_adapter(self.adapter, num_blocks, self.block_size), watch=self.watch)
+        try:
+            made = make_adapter(self.adapter, num_blocks, self.block_size, self.watch)
+        except Hung as hung:
+            raise GaveUp(hung) from None
+        self.cache = CheckedCache(made, watch=self.watch)
         self.reached.programs += 1
         if self.hash_bits is not None:
             self.call("weaken_hash", self.hash_bits)
@@ -198,7 +207,7 @@ class CacheMachine(RuleBasedStateMachine):
         """A request that takes all free blocks but a few, and may go again."""
         if self.is_over:
             return
-        num_blocks = self.cache.num_free_blocks() - leave - self.adapter.max_overhead_blocks
+        num_blocks = self.cache.num_free_blocks() - leave - self.cache.adapter.max_overhead_blocks
         if num_blocks > 0:
             seq_id = self.do_admit(tokens_of(num_blocks * self.block_size, pattern))
             if seq_id is not None and not stay:
@@ -251,7 +260,9 @@ class CacheMachine(RuleBasedStateMachine):
     @having(Feature.NONE)
     @rule(
         which=picks,
-        kind=st.sampled_from(["release", "append", "truncate", "fork from", "admit", "fork onto"]),
+        kind=st.sampled_from(
+            ["release", "append", "truncate", "fork from", "admit", "fork onto", "swap out", "swap in"]
+        ),
     )
     def misuse(self, which: int, kind: str) -> None:
         """A call with an id that is live, or has ended, or never was, where it must be otherwise."""
@@ -261,6 +272,8 @@ class CacheMachine(RuleBasedStateMachine):
             "append": ("append", Feature.NONE, (unknown, [0])),
             "truncate": ("truncate", Feature.TRUNCATE, (unknown, 1)),
             "fork from": ("fork", Feature.FORK, (unknown, unknown + 1)),
+            "swap out": ("swap_out", Feature.SWAP, (unknown,)),
+            "swap in": ("swap_in", Feature.SWAP, (unknown,)),
             "admit": ("admit", Feature.NONE, (self.pick(which) if self.on_device else None, [0])),
             "fork onto": (
                 "fork",
@@ -361,6 +374,9 @@ class CacheMachine(RuleBasedStateMachine):
             return None
         self.reached.operations += 1
         self.reached.rules[name] += 1
+        if name in ("admit", "append"):
+            seq_id, tokens, *namespace = arguments
+            arguments = (seq_id, [self.alphabet[token] for token in tokens], *namespace)
         try:
             answer: Placement | None = getattr(self.cache, name)(*arguments)
         except OutOfBlocks:

@@ -160,4 +160,4 @@ class ProvokingMachine(CacheMachine):
 
     def num_free(self) -> int:
         """Blocks that others can have; none when the program is over."""
-        return 0 if self.is_over else self.cache.num_free_blocks() - self.adapter.max_overhead_blocks
+        return 0 if self.is_over else self.cache.num_free_blocks() - self.cache.adapter.max_overhead_blocks

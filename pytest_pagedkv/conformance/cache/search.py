@@ -62,9 +62,10 @@ def search(
     except GaveUp as gave_up:
         raise gave_up.violation from None
     except InvariantViolation as violation:
-        if violation.program is None or Phase.shrink not in settings.phases:
+        if Phase.shrink not in settings.phases:
             raise
-        smallest = shrink(adapter, violation)
+        with watch.running():
+            smallest = shrink(adapter, violation, watch)
         raise smallest from smallest.__cause__
     return reached
 

@@ -1,10 +1,10 @@
 """Shadow memory: whose KV every slot of the pool holds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-__all__ = ["Cell", "Live", "Shadow", "chain"]
+__all__ = ["Cell", "Live", "Shadow", "chain", "num_common"]
 
 
 class Cell(NamedTuple):
@@ -30,6 +30,12 @@ def chain(start: int, token_ids: Iterable[int]) -> list[int]:
         start = hash((start, token))
         identities.append(start)
     return identities
+
+
+def num_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Leading identities that two sequences share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 @dataclass(slots=True, eq=False)

@@ -8,40 +8,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_pagedkv.adapter import KVCacheAdapter, OutOfBlocks
+from pytest_pagedkv.adapter import KVCacheAdapter
 from pytest_pagedkv.conformance.cache.calls import Program
-from pytest_pagedkv.conformance.cache.checked import CheckedCache
-from pytest_pagedkv.conformance.cache.making import make_adapter
-from pytest_pagedkv.conformance.violation import InvariantViolation
+from pytest_pagedkv.conformance.cache.known import is_known
+from pytest_pagedkv.conformance.cache.running import run
+from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
+from pytest_pagedkv.conformance.watch import Watch
 
-__all__ = ["run", "shrink"]
+__all__ = ["shrink"]
 
 _MOST_RUNS = 4000
 
 
-def run(adapter: type[KVCacheAdapter], program: Program) -> InvariantViolation | None:
-    """Run a program on a new cache; gives what it breaks. Calls that are refused are passed over."""
-    try:
-        cache = CheckedCache(make_adapter(adapter, program.num_blocks, program.block_size))
-        for name, *arguments in program.calls:
-            try:
-                getattr(cache, name)(*arguments)
-            except (OutOfBlocks, KeyError, ValueError):
-                continue
-        if not (program.calls and program.calls[-1][0] == "close"):
-            cache.close()
-    except InvariantViolation as violation:
-        return violation
-    return None
-
-
-def shrink(adapter: type[KVCacheAdapter], violation: InvariantViolation) -> InvariantViolation:
-    """The violation of the same invariant by the shortest program that was found.
+def shrink(
+    adapter: type[KVCacheAdapter], violation: InvariantViolation, watch: Watch | None = None
+) -> InvariantViolation:
+    """The same violation by the shortest program that was found.
 
     Args:
         adapter: the class under test.
         violation: with the program that broke it; comes back if that does not do it again.
+        watch: the time limit for a call; None sets none.
     """
+    if violation.program is None or isinstance(violation, Hung):
+        return violation
     program: Program = violation.program
     runs = 0
     shorter = True
@@ -49,13 +39,22 @@ def shrink(adapter: type[KVCacheAdapter], violation: InvariantViolation) -> Inva
         shorter = False
         for candidate in _simpler(program, adapter.block_sizes):
             runs += 1
-            found = run(adapter, candidate)
-            if found is not None and found.invariant == violation.invariant:
+            found = run(adapter, candidate, watch)
+            if found is not None and _is_same(found, violation) and not is_known(adapter, found):
                 program, violation, shorter = candidate, found, True
                 break
             if runs >= _MOST_RUNS:
                 break
     return violation
+
+
+def _is_same(found: InvariantViolation, violation: InvariantViolation) -> bool:
+    """They show one defect: the same invariant and, for an error, the same one from the same method."""
+    if found.invariant != violation.invariant or isinstance(found, Hung) or found.program is None:
+        return False
+    return found.invariant != "documented-errors" or (
+        found.operation == violation.operation and type(found.__cause__) is type(violation.__cause__)
+    )
 
 
 def _simpler(program: Program, block_sizes: Sequence[int]) -> Iterator[Program]:

@@ -9,13 +9,18 @@ from pytest_pagedkv.conformance.cache.asking import Asker
 from pytest_pagedkv.conformance.cache.behaviour import check_refusals_left_nothing
 from pytest_pagedkv.conformance.cache.books import check_free
 from pytest_pagedkv.conformance.cache.calls import Call, Program, replay_test
-from pytest_pagedkv.conformance.cache.diagnosis import LostPrefix, twice_free_after, without_refusals
+from pytest_pagedkv.conformance.cache.diagnosis import (
+    LostPrefix,
+    blocks_taken,
+    twice_free_after,
+    without_refusals,
+)
 from pytest_pagedkv.conformance.cache.invariants import INVARIANTS
 from pytest_pagedkv.conformance.cache.ledger import Ledger
 from pytest_pagedkv.conformance.cache.making import make_adapter
 from pytest_pagedkv.conformance.cache.picture import picture
 from pytest_pagedkv.conformance.cache.released import JustReleased
-from pytest_pagedkv.conformance.cache.shadow import Live, Shadow
+from pytest_pagedkv.conformance.cache.shadow import Live, Shadow, chain, num_common
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
 from pytest_pagedkv.conformance.watch import Watch
 
@@ -88,7 +93,7 @@ class Verifier:
     def _check_traces(self) -> None:
         """Compare with a cache that never saw the calls which were refused."""
         if self._keeps_all:
-            check_refusals_left_nothing(self._asker.calls, self._fresh())
+            check_refusals_left_nothing(self._asker.calls, self._fresh)
 
     @property
     def _keeps_all(self) -> bool:
@@ -145,6 +150,8 @@ class Verifier:
             raise InvariantViolation(
                 "atomic-failure", f"{call} was refused, but sequence {new_id} has a table"
             )
+        if call.name == "admit" and needed > free:
+            needed -= self._num_shared(call, free, needed)
         if needed <= free:
             idle = not self._ledger.holders
             raise InvariantViolation(
@@ -152,6 +159,18 @@ class Verifier:
                 f"{call} raised OutOfBlocks; it needs at most {needed} blocks, and {free} are obtainable"
                 + (" in an idle pool" if idle else ""),
             )
+
+    def _num_shared(self, call: Call, free: int, needed: int) -> int:
+        """Blocks of a refused prompt that live sequences hold and that a shorter request for it does hit."""
+        size = self.adapter.block_size
+        seq_id, tokens, *rest = call.arguments
+        identities = chain(hash(("namespace", *(rest or [""]))), tokens)
+        live = (sequence.identities for sequence in self.live.values() if sequence.is_findable)
+        common = max((num_common(identities[:-1], other) for other in live), default=0) // size
+        if not (Feature.PREFIX_CACHE in self.adapter.features and needed - common <= free and self._is_short):
+            return 0
+        shorter = Call("admit", (seq_id, tokens[: common * size + 1], *rest))
+        return common + 1 - blocks_taken([*self._asker.calls[:-1], shorter], self._fresh())
 
     def _needed_to_append(self, sequence: Live, num_tokens: int) -> int:
         """The most blocks that an append may take: new ones, and a copy of a last block not its own."""
@@ -226,7 +245,7 @@ class Verifier:
         refused = [call for call in calls[:-1] if call.outcome]
         if violation.invariant == "atomic-failure" or not refused or not self._is_short:
             return
-        if not self._breaks(without_refusals(calls)):
+        if not self._breaks(without_refusals(calls)) and self._breaks(calls):
             lacked_room = any(call.outcome == "OutOfBlocks" for call in refused)
             violation.invariant = "atomic-failure" if lacked_room else "documented-errors"
             violation.detail += (

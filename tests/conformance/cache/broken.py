@@ -24,6 +24,26 @@ class FailsToStart(ReferenceCache):
         raise RuntimeError("no device")
 
 
+class NeverStarts(ReferenceCache):
+    """Does not come back from its constructor."""
+
+    def __init__(self, num_blocks: int, block_size: int) -> None:
+        while True:
+            time.sleep(0.01)
+
+
+class NoBlockSizes(ReferenceCache):
+    """Takes no block size at all."""
+
+    block_sizes = ()
+
+
+class OverheadOfNone(ReferenceCache):
+    """Does not say how much overhead it has."""
+
+    max_overhead_blocks: Any = None
+
+
 class ReservesAll(ReferenceCache):
     """Says that no block is usable."""
 
@@ -157,6 +177,9 @@ class ListOfRefCounts(ReferenceCache):
 BROKEN: dict[type[KVCacheAdapter], tuple[str, str, str]] = {
     NoSuper: ("well-formed", "NoSuper(", "super().__init__"),
     FailsToStart: ("documented-errors", "FailsToStart(", "RuntimeError: no device"),
+    NeverStarts: ("well-formed", "NeverStarts(", "did not return within 0.5 s"),
+    NoBlockSizes: ("well-formed", "NoBlockSizes", "block_sizes is ()"),
+    OverheadOfNone: ("well-formed", "OverheadOfNone", "max_overhead_blocks is None"),
     ReservesAll: ("well-formed", "ReservesAll(", "usable_blocks is 0"),
     FeaturesOfAnotherType: ("well-formed", "FeaturesOfAnotherType", "('FORK',)"),
     PromisesFork: ("well-formed", "PromisesFork", "FORK, but there is no fork"),

@@ -173,6 +173,16 @@ class EvictableDoesNotCount(ReferenceCache):
         return super().append(seq_id, token_ids)
 
 
+@FAILURE_PATH.breaks("no-spurious-oom", like="nano-vllm PR #211: the count is taken before the hits")
+class RoomCountedWithoutHits(ReferenceCache):
+    """A request needs free blocks for all of its prompt, also for what it shares with live sequences."""
+
+    def admit(self, seq_id: int, token_ids: Sequence[int], namespace: str = "") -> Placement:
+        self._require_new(seq_id)
+        self._require_room(self._num_blocks_for(len(token_ids)))
+        return super().admit(seq_id, token_ids, namespace)
+
+
 @FAILURE_PATH.breaks("no-spurious-oom", like="TensorRT-LLM PR #12404: off by one at a boundary")
 class AppendWantsSpareBlock(ReferenceCache):
     """An append needs a free block, even if its last one has room."""

@@ -49,3 +49,19 @@ class DigestsAdded(TrustingCache):
 
     def _digest(self, behind: int, tokens: tuple[int, ...]) -> int:
         return behind + super()._digest(0, tokens)
+
+
+@HASHING.breaks("hit-soundness")
+class DigestOfShortIds(TrustingCache):
+    """Token ids are cut to 16 bits on their way into the digest."""
+
+    def _digest(self, behind: int, tokens: tuple[int, ...]) -> int:
+        return super()._digest(behind, tuple(token & 0xFFFF for token in tokens))
+
+
+@HASHING.breaks("hit-soundness", like="vLLM #44701: names that read alike when they are joined")
+class DigestOfJoinedIds(TrustingCache):
+    """Token ids are written one behind the other, so that 1, 11 reads as 11, 1 does."""
+
+    def _digest(self, behind: int, tokens: tuple[int, ...]) -> int:
+        return super()._digest(behind, tuple(map(int, "".join(map(str, tokens)))))
