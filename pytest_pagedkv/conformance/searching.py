@@ -1,26 +1,42 @@
 """How the suites search for a failure, and make the smallest one of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
-from hypothesis import find, settings
+import pytest
+from hypothesis import Phase, find, settings
 from hypothesis.errors import Flaky, NoSuchExample
-from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from hypothesis.strategies import SearchStrategy
 
-from pytest_pagedkv.adapter import Adapter
+from pytest_pagedkv.adapter import Adapter, KnownFailure
 from pytest_pagedkv.conformance.violation import Hung, InvariantViolation
 from pytest_pagedkv.conformance.watch import Watch
 
-__all__ = ["ProgramMachine", "effort", "path_of", "run_programs", "search"]
+__all__ = [
+    "ProgramMachine",
+    "check_known",
+    "effort",
+    "is_known",
+    "path_of",
+    "reporting",
+    "run_programs",
+    "search",
+]
 
 T = TypeVar("T")
 
 
 def effort(share: float = 1.0, **changes: Any) -> settings:
-    """The loaded profile's settings, with a share of its examples; no deadline, as a call may compile."""
-    examples = max(1, round(settings().max_examples * share))
-    return settings(max_examples=examples, deadline=None, **changes)
+    """The loaded profile's settings, with a share of its examples.
+
+    There is no deadline, as a call may compile; and no phase that explains, as our reports do.
+    """
+    loaded = settings()
+    examples = max(1, round(loaded.max_examples * share))
+    phases = [phase for phase in loaded.phases if phase is not Phase.explain]
+    return settings(max_examples=examples, deadline=None, phases=phases, **changes)
 
 
 def path_of(adapter: type[Adapter]) -> str:
@@ -28,7 +44,61 @@ def path_of(adapter: type[Adapter]) -> str:
     return f"{adapter.__module__}:{adapter.__qualname__}"
 
 
-def search(check: Callable[[T], None], cases: SearchStrategy[T], key: str, share: float = 1.0) -> None:
+def is_known(adapter: type[Adapter], violation: InvariantViolation) -> bool:
+    """Whether the adapter lists a violation."""
+    return any(
+        known.invariant == violation.invariant and known.operation in ("", violation.operation)
+        for known in adapter.known_failures
+    )
+
+
+@contextmanager
+def reporting(adapter: type[Adapter]) -> Iterator[None]:
+    """A violation leaves with what it says and where a foreign error came from; a known one is expected."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except InvariantViolation as violation:
+        if is_known(adapter, violation):
+            pytest.xfail(f"known: {violation.invariant}: {violation.detail}")
+        violation.__notes__ = []  # Hypothesis' program is the one of the replay
+        raise violation.with_traceback(None) from violation.__cause__
+
+
+def check_known(adapter: type[Adapter], run: Callable[[KnownFailure], None]) -> None:
+    """Check that each known failure is still there.
+
+    Args:
+        adapter: whose failures.
+        run: runs the program of one.
+
+    Raises:
+        pytest.fail.Exception: one is not there.
+    """
+    listed = [known for known in adapter.known_failures if known.program]
+    if not listed:
+        pytest.skip(f"{adapter.__name__} has no known failures")
+    for known in listed:
+        try:
+            run(known)
+        except InvariantViolation as violation:
+            if violation.invariant == known.invariant:
+                continue
+            raise
+        pytest.fail(
+            f"the known failure {known.invariant!r} of {adapter.__name__} is not there. Take it out of "
+            f"known_failures, or mend its program.\n{known.reason}",
+            pytrace=False,
+        )
+
+
+def search(
+    check: Callable[[T], None],
+    cases: SearchStrategy[T],
+    adapter: type[Adapter],
+    test: str,
+    share: float = 1.0,
+) -> None:
     """Look for a case that fails a check, and raise what the smallest one raises.
 
     While it shrinks, only the invariant that failed first counts, so that the report is about one defect.
@@ -36,7 +106,8 @@ def search(check: Callable[[T], None], cases: SearchStrategy[T], key: str, share
     Args:
         check: raises InvariantViolation for a case that fails.
         cases: where cases come from.
-        key: names the saved failures; another for each adapter and test.
+        adapter: what is tested; with the test, it names the saved failures.
+        test: what the search is for.
         share: of the profile's examples.
 
     Raises:
@@ -48,12 +119,16 @@ def search(check: Callable[[T], None], cases: SearchStrategy[T], key: str, share
         try:
             check(case)
         except InvariantViolation as violation:
+            if is_known(adapter, violation):
+                return False
             seen.append(violation)
             return violation.invariant == seen[0].invariant
         return False
 
     try:
-        smallest = find(cases, fails, settings=effort(share), database_key=key.encode())
+        smallest = find(
+            cases, fails, settings=effort(share), database_key=f"{path_of(adapter)}/{test}".encode()
+        )
     except NoSuchExample:
         return
     except Flaky:  # it failed once, and not when it was tried again
@@ -86,6 +161,11 @@ class ProgramMachine(RuleBasedStateMachine):
 
     is_over = False
 
+    @precondition(lambda machine: machine.is_over)
+    @rule()
+    def rest(self) -> None:
+        """Do nothing more."""
+
     def run(self, operation: Callable[..., T], *args: Any) -> T | None:
         """Run an operation of the component, unless the program is over."""
         if self.is_over:
@@ -97,6 +177,8 @@ class ProgramMachine(RuleBasedStateMachine):
             raise _GaveUp(hung) from None
         except InvariantViolation as violation:
             self.is_over = True
+            if is_known(self.adapter, violation):
+                return None
             self.seen.append(violation)
             if violation.invariant == self.seen[0].invariant:
                 raise

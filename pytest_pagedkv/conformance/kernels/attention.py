@@ -13,9 +13,6 @@ from pytest_pagedkv.conformance.violation import InvariantViolation
 
 __all__ = ["check_attention"]
 
-_ULPS = {"float32": 16.0}
-"""Roundings of the result that are granted; of a dtype in which one computes as well, more than one."""
-
 
 def check_attention(adapter: KernelAdapter, case: AttentionCase) -> None:
     """Call a kernel, twice, and compare.
@@ -86,18 +83,16 @@ class _Attention:
 
     def _check_accuracy(self, out: torch.Tensor) -> None:
         expected = self.problem.expected()
-        largest = max(float(exact.abs().max()) for exact, _ in expected)
-        rounding = torch.finfo(out.dtype).eps * (1 + largest) * _ULPS.get(self.case.dtype, 1.0)
-        torch_error = max(error for _, error in expected)
-        allowed = self.adapter.error_ratio * torch_error + rounding
-        for sequence, (exact, _) in enumerate(expected):
+        torch_error = max(one.torch_error for one in expected)
+        allowed = self.adapter.error_ratio * torch_error + max(one.rounding for one in expected)
+        for sequence, one in enumerate(expected):
             rows = self.problem.rows[sequence]
-            error = (out[rows].double().cpu() - exact).abs()
+            error = (out[rows].double().cpu() - one.exact).abs()
             if float(error.max()) <= allowed:
                 continue
             self._find_stray_read(sequence)
             row, head, element = worst = (error == error.max()).nonzero()[0].tolist()
-            found, right = (float(result[tuple(worst)]) for result in (out[rows], exact))
+            found, right = (float(result[tuple(worst)]) for result in (out[rows], one.exact))
             raise InvariantViolation(
                 "accuracy",
                 f"{self._place(rows.start + row)}, head {head}, element {element} is {found:.6g} "

@@ -8,7 +8,7 @@ __all__ = ["INVARIANTS"]
 INVARIANTS: Mapping[str, str] = MappingProxyType(
     {
         "accuracy": "the error against float64 is at most error_ratio times that of torch in the same dtype, "
-        "plus a rounding of the result",
+        "plus a rounding of the result and of the exponents",
         "no-stray-read": "the output of a sequence depends on its own slots only: on no other block, nothing "
         "behind its last token, nothing around a tensor",
         "output-written": "every element of the output is written",

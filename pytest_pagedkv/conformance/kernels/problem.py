@@ -1,6 +1,7 @@
 """The tensors of an attention case: a scrambled table, NaN wherever no sequence has a token."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -54,6 +55,22 @@ def _tables(case: AttentionCase, rng: np.random.Generator) -> list[list[int]]:
         table = tables[0][:common] if tables else []
         tables.append(table + [free.pop() for _ in range(-(-length // block_size) - len(table))])
     return tables
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a sequence's output has to be.
+
+    Attributes:
+        exact: the result (float64, on the CPU).
+        torch_error: the largest error of torch in the same dtype.
+        rounding: what any kernel may have besides: a rounding of the result, and two of the exponents in
+            float32, where an error is as large as the score is.
+    """
+
+    exact: torch.Tensor
+    torch_error: float
+    rounding: float
 
 
 class Problem:
@@ -143,11 +160,11 @@ class Problem:
         as_bytes(self.kv.tensor)[blocks, :, :, offsets] = as_bytes(self._values)[blocks, :, :, offsets]
         self.kv.keep()
 
-    def expected(self) -> list[tuple[torch.Tensor, float]]:
-        """Of each sequence, the exact result (float64, on the CPU) and the largest error of torch's."""
+    def expected(self) -> list[Expected]:
+        """What each sequence's output has to be."""
         return [self._expected(sequence) for sequence in range(len(self.slots))]
 
-    def _expected(self, sequence: int) -> tuple[torch.Tensor, float]:
+    def _expected(self, sequence: int) -> Expected:
         options = self.options
         query = self.query.tensor.reshape(-1, *self.query.tensor.shape[-2:])[self.rows[sequence]]
         slots = self.slots[sequence]
@@ -156,5 +173,8 @@ class Problem:
         keys, values = (stored[:, i].double() * scales[i] for i in (0, 1))
         doubles = [part.cpu().numpy() for part in (query.double(), keys, values)]
         exact = torch.from_numpy(attend_exactly(doubles[0], doubles[1], doubles[2], options))
-        rounded = attend_in_torch(query, keys.to(query.dtype), values.to(query.dtype), options)
-        return exact, float((rounded.double().cpu() - exact).abs().max())
+        in_torch = attend_in_torch(query, keys.to(query.dtype), values.to(query.dtype), options)
+        largest_score = options.scale * float(query.double().norm(dim=-1).max() * keys.norm(dim=-1).max())
+        rounding = torch.finfo(query.dtype).eps * (1 + float(exact.abs().max()))
+        rounding += 2 * torch.finfo(torch.float32).eps * (1 + largest_score) * float(values.abs().max())
+        return Expected(exact, float((in_torch.double().cpu() - exact).abs().max()), rounding)

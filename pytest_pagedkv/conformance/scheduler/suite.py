@@ -6,30 +6,17 @@ from typing import ClassVar
 
 import pytest
 
-from pytest_pagedkv.adapter import Adapter
+from pytest_pagedkv.adapter import Adapter, KnownFailure
 from pytest_pagedkv.conformance.scheduler.adapter import SchedulerAdapter, SchedulerFeature
 from pytest_pagedkv.conformance.scheduler.checked import CheckedScheduler
 from pytest_pagedkv.conformance.scheduler.programs import SchedulerMachine
-from pytest_pagedkv.conformance.searching import run_programs
+from pytest_pagedkv.conformance.searching import check_known, reporting, run_programs
 from pytest_pagedkv.conformance.watch import Watch
 
 __all__ = ["SchedulerConformance"]
 
-CALL_LIMIT_S = 10.0
-"""How long a call may take."""
-
 _STREAM = 100
 """Requests in a stream that could starve another one; several times what the bound of waits grants."""
-
-
-@contextmanager
-def _checked(
-    adapter: type[SchedulerAdapter], num_blocks: int, budget_blocks: int = 0
-) -> Iterator[CheckedScheduler]:
-    """A scheduler whose pool, and the tokens of a step, are so many blocks of the largest size."""
-    watch, size = Watch(CALL_LIMIT_S), adapter.block_sizes[-1]
-    with watch.running():
-        yield CheckedScheduler(adapter, num_blocks, size, (budget_blocks or num_blocks) * size, 4, watch)
 
 
 def _tokens(adapter: type[SchedulerAdapter], num_blocks: int) -> tuple[int, ...]:
@@ -51,18 +38,21 @@ class SchedulerConformance:
     Attributes:
         adapter_type: what an adapter has to be.
         adapter: the scheduler that is tested; None for that of --pagedkv-adapter.
+        call_limit_s: how long a call may take, on the clock.
     """
 
     adapter_type: ClassVar[type[Adapter]] = SchedulerAdapter
     adapter: ClassVar[type[SchedulerAdapter] | None] = None
+    call_limit_s: ClassVar[float] = 10.0
 
     def test_random_programs(self, pagedkv_adapter: type[SchedulerAdapter]) -> None:
         """Whatever comes, runs and is aborted in whatever order: what was taken finishes."""
-        run_programs(SchedulerMachine, pagedkv_adapter, Watch(CALL_LIMIT_S), share=1.0)
+        with reporting(pagedkv_adapter):
+            run_programs(SchedulerMachine, pagedkv_adapter, Watch(self.call_limit_s), share=1.0)
 
     def test_one_that_can_never_run(self, pagedkv_adapter: type[SchedulerAdapter]) -> None:
         """A request that exceeds the pool is refused, and the next one runs."""
-        with _checked(pagedkv_adapter, 8) as checked:
+        with self._checked(pagedkv_adapter, 8) as checked:
             checked.add(0, (1,), 4)
             checked.add(1, _tokens(pagedkv_adapter, 9), 1)
             checked.add(2, (2,), 4)
@@ -72,7 +62,7 @@ class SchedulerConformance:
     def test_no_starvation(self, pagedkv_adapter: type[SchedulerAdapter], waiting: int, stream: int) -> None:
         """A large request gets its turn beside a stream of small ones, and a small one beside large ones."""
         _need(pagedkv_adapter, SchedulerFeature.FAIR)
-        with _checked(pagedkv_adapter, 7) as checked:
+        with self._checked(pagedkv_adapter, 7) as checked:
             for request_id in range(1, _STREAM):
                 checked.add(request_id, _tokens(pagedkv_adapter, stream), 4)
                 if request_id == 5:  # the stream fills the pool by now
@@ -84,7 +74,7 @@ class SchedulerConformance:
         """A prompt that does not fit beside others is not begun and preempted again and again."""
         _need(pagedkv_adapter, SchedulerFeature.CHUNKED_PREFILL)
         size = pagedkv_adapter.block_sizes[-1]
-        with _checked(pagedkv_adapter, 16 + pagedkv_adapter.max_overhead_blocks, 4) as checked:
+        with self._checked(pagedkv_adapter, 16 + pagedkv_adapter.max_overhead_blocks, 4) as checked:
             for request_id in range(2):
                 checked.add(request_id, (request_id,) * size, 6 * size)
             checked.add(2, _tokens(pagedkv_adapter, 15), 1)
@@ -93,7 +83,7 @@ class SchedulerConformance:
     def test_tiny_pool(self, pagedkv_adapter: type[SchedulerAdapter]) -> None:
         """Requests that grow to the whole pool, each of them, all finish."""
         overhead, size = pagedkv_adapter.max_overhead_blocks, pagedkv_adapter.block_sizes[-1]
-        with _checked(pagedkv_adapter, 4 + overhead) as checked:
+        with self._checked(pagedkv_adapter, 4 + overhead) as checked:
             max_tokens = (checked.usable_blocks - overhead - 1) * size
             for request_id in range(4):
                 checked.add(request_id, (request_id,) * size, max_tokens)
@@ -107,7 +97,7 @@ class SchedulerConformance:
                 self._abort(pagedkv_adapter, num_steps, aborted, between)
 
     def _abort(self, adapter: type[SchedulerAdapter], num_steps: int, aborted: int, between: bool) -> None:
-        with _checked(adapter, 6) as checked:
+        with self._checked(adapter, 6) as checked:
             for request_id in range(3):
                 checked.add(request_id, _tokens(adapter, 1 + request_id), 3)
             for _ in range(num_steps):
@@ -117,3 +107,26 @@ class SchedulerConformance:
             if aborted in checked.live:
                 checked.abort(aborted)
             checked.close()
+
+    def test_known_failures(self, pagedkv_adapter: type[SchedulerAdapter]) -> None:
+        """Every known failure is still there; a note about one that is gone has to go too."""
+
+        def run(known: KnownFailure) -> None:
+            watch, most = Watch(self.call_limit_s), known.num_blocks * known.block_size
+            with watch.running():
+                checked = CheckedScheduler(
+                    pagedkv_adapter, known.num_blocks, known.block_size, most, 4, watch
+                )
+                for name, *arguments in known.program:
+                    getattr(checked, name)(*arguments)
+
+        check_known(pagedkv_adapter, run)
+
+    @contextmanager
+    def _checked(
+        self, adapter: type[SchedulerAdapter], num_blocks: int, budget_blocks: int = 0
+    ) -> Iterator[CheckedScheduler]:
+        """A scheduler whose pool, and the tokens of a step, are so many blocks of the largest size."""
+        watch, size = Watch(self.call_limit_s), adapter.block_sizes[-1]
+        with reporting(adapter), watch.running():
+            yield CheckedScheduler(adapter, num_blocks, size, (budget_blocks or num_blocks) * size, 4, watch)

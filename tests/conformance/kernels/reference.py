@@ -11,6 +11,8 @@ from pytest_pagedkv.conformance.kernels.adapter import (
     Layout,
 )
 
+_LOG2E = 1.4426950408889634
+
 
 class ReferenceKernels(KernelAdapter):
     """Correct, on the CPU, with every feature."""
@@ -124,3 +126,30 @@ class ReferenceKernels(KernelAdapter):
         for layer, kv in enumerate(kvs):
             for place, block in enumerate(block_ids.tolist()):
                 kv[block] = staging[place, layer]
+
+
+class SplitKernels(ReferenceKernels):
+    """Rounds as fast kernels do: tiles, a running maximum, base 2, weights in the dtype of the values."""
+
+    tile = 7
+
+    def attend(self, query, keys, values, length: int, options: AttentionOptions):
+        """Attention of one sequence, tile by tile."""
+        kv_heads = self.kv_heads(query.shape[1], keys.shape[1])
+        top = torch.full((query.shape[1], len(query)), -torch.inf)
+        total, sums = torch.zeros_like(top), torch.zeros(*top.shape, query.shape[2])
+        if options.sinks is not None:
+            top, total = options.sinks[:, None].expand_as(top) * _LOG2E, total + 1
+        seen = self.visible(len(query), length, len(keys), options)
+        for start in range(0, length, self.tile):
+            tile = slice(start, start + self.tile)
+            scores = torch.einsum("qhd,khd->hqk", query.float(), keys[tile, kv_heads]) * options.scale
+            scores = (self.cap(scores, options) * _LOG2E).masked_fill(~seen[:, tile], -torch.inf)
+            above = torch.maximum(top, scores.amax(-1))
+            weights = torch.exp2(scores - above[..., None]).nan_to_num()
+            shrunk = torch.exp2(top - above).nan_to_num()
+            total = total * shrunk + weights.sum(-1)
+            rounded = weights.to(query.dtype).float()
+            sums = sums * shrunk[..., None] + torch.einsum("hqk,khd->hqd", rounded, values[tile, kv_heads])
+            top = above
+        return (sums / total[..., None]).transpose(0, 1)

@@ -8,7 +8,14 @@ from pytest_pagedkv.conformance.offload.suite import OffloadConformance
 from tests.conformance.offload.reference import DIGEST_BYTES, Killed, PersistentTier, ReferenceTier
 from tests.conformance.planting import Faults
 
-FAULTS = Faults(OffloadConformance)
+
+class Impatient(OffloadConformance):
+    """Does not wait long for what hangs."""
+
+    call_limit_s = 0.5
+
+
+FAULTS = Faults(Impatient)
 planted = FAULTS.planted
 RANDOM = "test_random_programs"
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pagedkv.conformance.offload import suite
 from pytest_pagedkv.conformance.offload.invariants import INVARIANTS
 from pytest_pagedkv.conformance.violation import InvariantViolation
 from tests.conformance.offload.faults import FAULTS
@@ -12,11 +11,8 @@ from tests.conformance.planting import Fault
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.adapter.__name__)
-def test_fault_is_found(
-    fault: Fault, fresh_search: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_fault_is_found(fault: Fault, fresh_search: None, tmp_path: Path) -> None:
     """The suite names the fault's class."""
-    monkeypatch.setattr(suite, "CALL_LIMIT_S", 0.5)
     with pytest.raises(InvariantViolation) as failure:
         fault.run(**{} if fault.test[0] == "test_random_programs" else {"tmp_path": tmp_path})
 

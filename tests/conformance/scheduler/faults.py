@@ -7,7 +7,14 @@ from pytest_pagedkv.conformance.scheduler.suite import SchedulerConformance
 from tests.conformance.planting import Faults
 from tests.conformance.scheduler.reference import Entry, ReferenceScheduler, SwappingScheduler
 
-FAULTS = Faults(SchedulerConformance)
+
+class Impatient(SchedulerConformance):
+    """Does not wait long for what hangs."""
+
+    call_limit_s = 0.5
+
+
+FAULTS = Faults(Impatient)
 planted = FAULTS.planted
 RANDOM = "test_random_programs"
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from pytest_pagedkv.conformance.scheduler import suite
 from pytest_pagedkv.conformance.scheduler.invariants import INVARIANTS
 from pytest_pagedkv.conformance.violation import InvariantViolation
 from tests.conformance.planting import Fault
@@ -10,9 +9,8 @@ from tests.conformance.scheduler.faults import FAULTS
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.adapter.__name__)
-def test_fault_is_found(fault: Fault, fresh_search: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_is_found(fault: Fault, fresh_search: None) -> None:
     """The suite names the fault's class."""
-    monkeypatch.setattr(suite, "CALL_LIMIT_S", 0.5)
     with pytest.raises(InvariantViolation) as failure:
         fault.run()
 
