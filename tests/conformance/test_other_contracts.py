@@ -1,5 +1,6 @@
 """What the suites for kernels, schedulers and offload tiers share: reports, known failures, skips."""
 
+import importlib
 import inspect
 from pathlib import Path
 from typing import Any, ClassVar
@@ -141,3 +142,11 @@ def test_a_scheduler_is_tested_from_the_command_line(pytester: pytest.Pytester) 
     )
 
     result.stdout.fnmatch_lines(["*TestScheduler::test_tiny_pool PASSED*"])
+
+
+@pytest.mark.parametrize("kind", ["kernels", "scheduler", "offload"])
+def test_every_invariant_is_documented(kind: str) -> None:
+    """The documentation has each name with its statement."""
+    invariants = importlib.import_module(f"pytest_pagedkv.conformance.{kind}.invariants").INVARIANTS
+    text = (Path(__file__).parents[2] / "docs" / "conformance_other_contracts.md").read_text()
+    assert [name for name, told in invariants.items() if f"| {name} | {told} |" not in text] == []
