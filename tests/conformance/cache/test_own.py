@@ -8,6 +8,7 @@ class TestLazyForks(KVCacheConformance):
     """Copies are made when they are needed."""
 
     adapter = PagedKVAdapter
+    exhaustive_depth = 3  # the profiles run 4 and 5
 
 
 class TestEagerForks(KVCacheConformance):
