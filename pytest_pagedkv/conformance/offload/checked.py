@@ -1,14 +1,17 @@
 """A tier whose every copy is verified; the harness overwrites each block as soon as it may."""
 
+import time
 from contextlib import suppress
 
 from pytest_pagedkv.conformance.checking import operation
-from pytest_pagedkv.conformance.offload.adapter import Done, Fault
+from pytest_pagedkv.conformance.offload.adapter import Fault
 from pytest_pagedkv.conformance.offload.copies import Store, Stored, file_usage
-from pytest_pagedkv.conformance.offload.copying import Copying, list_of
+from pytest_pagedkv.conformance.offload.copying import Copying
 from pytest_pagedkv.conformance.violation import InvariantViolation
 
 __all__ = ["CheckedOffload"]
+
+_POLL_S = 0.001
 
 _LASTING = Fault.FLIPPED_BIT | Fault.FILE_DELETED
 
@@ -67,9 +70,19 @@ class CheckedOffload(Copying):
     @operation
     def poll(self) -> None:
         """See what has ended."""
-        for done in list_of(Done, self._call(self._tier.poll, ())):
-            self._end(done)
+        self._poll()
         self._observe()
+
+    @operation
+    def drain(self) -> None:
+        """Poll until everything has ended, unless a fault keeps it from that."""
+        deadline = time.monotonic() + self._tier.timeout_s
+        while self.in_flight and not self._faults & Fault.SLOW_DISK:
+            self._poll()
+            self._observe()
+            if self.in_flight and time.monotonic() > deadline:
+                raise InvariantViolation("no-hang", f"{self._tier.timeout_s:g} s of poll bring no end")
+            time.sleep(_POLL_S)
 
     @operation
     def wait(self, pick: int) -> None:

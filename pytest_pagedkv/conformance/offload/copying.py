@@ -169,6 +169,10 @@ class Copying(Checked):
                 "done-once", f"wait for operation {copy_id} has reported {done.operation}"
             )
 
+    def _poll(self) -> None:
+        for done in list_of(Done, self._call(self._tier.poll, ())):
+            self._end(done)
+
     def _settle(self) -> None:
         """Wait for all copies."""
         while self.in_flight:

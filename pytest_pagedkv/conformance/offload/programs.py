@@ -83,6 +83,11 @@ class OffloadMachine(ProgramMachine):
         """See what has ended."""
         self.run(self.checked.poll)
 
+    @rule()
+    def drain(self) -> None:
+        """See everything end."""
+        self.run(self.checked.drain)
+
     @rule(pick=_picks)
     def wait(self, pick: int) -> None:
         """Wait for a copy."""

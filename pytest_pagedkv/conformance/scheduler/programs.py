@@ -59,20 +59,21 @@ class SchedulerMachine(ProgramMachine):
         """Send a request, with a prompt that ends on, before or behind a block boundary."""
         self._add(num_blocks * self.block_size + edge, max_tokens, priority, family)
 
-    @_when(lambda checked: not checked.live and checked.in_flight is None)
+    @_when(lambda checked: len(checked.live) <= _MAX_LIVE // 2)
     @rule(
         num_requests=st.integers(2, 4),
         growth=st.integers(1, 3),
         priority=_priorities,
         family=_families,
-        num_steps=st.integers(0, 12),
+        num_steps=st.sampled_from((12, 30, 3, 0)),
     )
     def crowd(self, num_requests: int, growth: int, priority: int, family: int, num_steps: int) -> None:
         """Fill the pool with requests that grow, so that some have to give up their blocks."""
         share = self.checked.usable_blocks // num_requests * self.block_size
         for index in range(num_requests):
             self._add(share, growth * self.block_size, priority * index % 3, family * index)
-        self._steps(num_steps)
+        if self.checked.in_flight is None:
+            self._steps(num_steps)
 
     def _add(self, length: int, max_tokens: int, priority: int, family: int) -> None:
         """Send a request; those of a family have the same prefix."""

@@ -278,7 +278,7 @@ class WaitsForEver(ReferenceTier):
         return super().wait(operation, 1_000.0)
 
 
-@planted("no-hang", "test_fault", fault="SLOW_DISK")
+@planted("no-hang", "test_overwritten_source")
 class BlocksOnAFullQueue(ReferenceTier):
     """Waits in submit until there is room in the queue."""
 
