@@ -8,12 +8,14 @@ import pytest
 __all__ = ["MARKER_LINE", "PerfMark", "perf_mark"]
 
 _NAME = "pagedkv_perf"
-_THRESHOLDS = {"cpu": 0.07, "wall": 0.10}
+_THRESHOLDS = {"cpu": 0.07, "cuda": 0.07, "wall": 0.10}
+_METERS = ("python_calls",)
 
 MARKER_LINE = (
-    f'{_NAME}(metric="cpu", threshold=0.07, group=None): a performance test, run with --pagedkv-perf. '
-    'metric: "cpu" (time of the thread) or "wall"; threshold: relative slowdown that counts, by default '
-    "0.07 for cpu and 0.10 for wall; group: heading in reports."
+    f'{_NAME}(metric="cpu", threshold=0.07, group=None, meters=()): a performance test, run with '
+    '--pagedkv-perf. metric: "cpu" (time of the thread), "cuda" (time on the device) or "wall"; threshold: '
+    "relative slowdown that counts, by default 0.07, and 0.10 for wall; group: heading in reports; meters: "
+    'further exact counters, "python_calls".'
 )
 
 
@@ -22,14 +24,17 @@ class PerfMark:
     """The arguments of the marker.
 
     Attributes:
-        metric: "cpu" for CPU time of the calling thread, "wall" for what waits.
+        metric: "cpu" for CPU time of the calling thread, "cuda" for time on the device, "wall" for what
+            waits.
         threshold: relative slowdown that counts as a regression; None is the metric's own.
         group: benchmarks to show together.
+        meters: what to count besides events; "python_calls" is exact for a minor version of Python.
     """
 
     metric: str = "cpu"
     threshold: float | None = None
     group: str | None = None
+    meters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.metric not in [*_THRESHOLDS]:
@@ -42,6 +47,11 @@ class PerfMark:
             )
         if not isinstance(self.group, str | None) or self.group == "":
             raise ValueError(f"group is {self.group!r}; it must be a string that is not empty")
+        if not isinstance(self.meters, tuple | list) or not set(self.meters) <= set(_METERS):
+            raise ValueError(
+                f"meters is {self.meters!r}; it must be a tuple with some of {', '.join(map(repr, _METERS))}"
+            )
+        object.__setattr__(self, "meters", tuple(self.meters))
 
     @property
     def tolerance(self) -> float:

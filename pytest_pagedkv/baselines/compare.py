@@ -27,6 +27,8 @@ class Verdict(StrEnum):
     MISSING = "missing"
     NONDETERMINISTIC = "nondeterministic"
     INCOMPARABLE = "incomparable"
+    NOISY = "too noisy"
+    STALE = "stale"
 
     @property
     def is_difference(self) -> bool:

@@ -25,6 +25,8 @@ _VERDICT_WORDS = {
     Verdict.MISSING: "missing",
     Verdict.NONDETERMINISTIC: "nondeterministic",
     Verdict.INCOMPARABLE: "incomparable",
+    Verdict.NOISY: "too noisy",
+    Verdict.STALE: "stale",
 }
 _WORDS = [*_VERDICT_WORDS.values(), "without counters", "failed otherwise", "not run", "xfailed", "skipped"]
 _WIDTH = 100

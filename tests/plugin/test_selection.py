@@ -49,7 +49,7 @@ def test_a_run_has_either_kind_of_test(project: Project) -> None:
     [
         (
             "colour=3",
-            "pagedkv_perf has unknown argument 'colour'; it takes metric, threshold, group, by name",
+            "pagedkv_perf has unknown argument 'colour'; it takes metric, threshold, group, meters, by name",
         ),
         ("'cpu'", "pagedkv_perf has positional arguments"),
         ("metric='gpu'", "metric is 'gpu'; it must be one of 'cpu', 'wall'"),
