@@ -52,7 +52,7 @@ def test_a_run_has_either_kind_of_test(project: Project) -> None:
             "pagedkv_perf has unknown argument 'colour'; it takes metric, threshold, group, meters, by name",
         ),
         ("'cpu'", "pagedkv_perf has positional arguments"),
-        ("metric='gpu'", "metric is 'gpu'; it must be one of 'cpu', 'wall'"),
+        ("metric='gpu'", "metric is 'gpu'; it must be one of 'cpu', 'cuda', 'wall'"),
         ("metric=[]", "metric is []; it must be one of"),
         ("threshold=7", "threshold is 7; it must be a float between 0 and 1, such as 0.07"),
         ("threshold=True", "threshold is True; it must be a float"),
