@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pagedkv.state import COUNTING_FOLDER, STATE
+from pytest_pagedkv.state import COUNTING_FOLDER, DUET, STATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,8 +42,11 @@ def _meter(request: pytest.FixtureRequest) -> "Meter | None":
     from pytest_pagedkv.perf.meter import measure
     from pytest_pagedkv.perf.tested import BENCHMARK
 
-    if BENCHMARK not in request.node.stash or COUNTING_FOLDER in request.config.stash:
+    config = request.config
+    if BENCHMARK not in request.node.stash or COUNTING_FOLDER in config.stash:
         return None
+    if DUET in config.stash:
+        return config.stash[DUET].meter(request.node.stash[BENCHMARK].mark)
 
     def meter(call: "Call", rounds: int | None, warmup: int) -> None:
         benchmark = request.node.stash[BENCHMARK]

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_pagedkv.marker import MARKER_LINE, perf_mark
 from pytest_pagedkv.options import Options, add_options, is_conformance
-from pytest_pagedkv.state import COUNTING_FOLDER, STATE, Role, State
+from pytest_pagedkv.state import COUNTING_FOLDER, DUET, STATE, Role, State
 
 pytest_plugins = ("pytest_pagedkv.fixtures",)
 
@@ -19,16 +19,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """In a process that counts for another one, switch off everything that leaves traces.
+    """In a process that counts or times for another one, switch off everything that leaves traces.
 
-    The variable is taken away, so that a pytest which a test starts is an ordinary one.
+    The variables are taken away, so that a pytest which a test starts is an ordinary one.
     """
     folder = os.environ.pop("PAGEDKV_COUNTING_FOLDER", None)
-    if folder is not None:
+    descriptors = os.environ.pop("PAGEDKV_DUET", None)
+    if folder is not None or descriptors is not None:
         from pytest_pagedkv.perf.counting import silence
 
-        config.stash[COUNTING_FOLDER] = Path(folder)
         silence(config.option)
+    if folder is not None:
+        config.stash[COUNTING_FOLDER] = Path(folder)
+    if descriptors is not None:
+        from pytest_pagedkv.perf.duet.session import take_over
+
+        config.stash[DUET] = take_over(config, descriptors)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _role(config: pytest.Config) -> Role:
     if COUNTING_FOLDER in config.stash:
         return Role.COUNTING
+    if DUET in config.stash:
+        return Role.DUET
     return Role.WORKER if hasattr(config, "workerinput") else Role.CONTROLLER
 
 

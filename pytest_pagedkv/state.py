@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_pagedkv.options import Options
 
-__all__ = ["COUNTING_FOLDER", "STATE", "Role", "State"]
+if TYPE_CHECKING:
+    from pytest_pagedkv.perf.duet.session import DuetSession
+
+__all__ = ["COUNTING_FOLDER", "DUET", "STATE", "Role", "State"]
 
 
 class Role(Enum):
@@ -20,6 +24,8 @@ class Role(Enum):
     """Runs tests for a controller."""
     COUNTING = auto()
     """Counts a second time, under another hash seed, for a controller."""
+    DUET = auto()
+    """Times benchmarks on demand, for a controller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +47,6 @@ STATE = pytest.StashKey[State]()
 
 COUNTING_FOLDER = pytest.StashKey[Path]()
 """Set in a process that counts for another one: where the two exchange files."""
+
+DUET: "pytest.StashKey[DuetSession]" = pytest.StashKey()
+"""Set in a process that times for another one: its hooks."""

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from pytest_pagedkv.baselines import Collected, SecondPass, Verdict, stale_keys
+from pytest_pagedkv.baselines.duet import DuetResult
+from pytest_pagedkv.perf.duet.process import DuetError
+from pytest_pagedkv.perf.duet.run import compare_with_base
 from pytest_pagedkv.perf.keys import file_of
 from pytest_pagedkv.perf.second_pass import run_second_pass
 from pytest_pagedkv.perf.storing import store
@@ -42,6 +45,8 @@ class Controller:
         """What is compared with what."""
         options, baselines = self._run.options, self._run.baselines
         parts = [f"baselines {baselines.shown} ({len(baselines.keys())} benchmarks)", f"seed {options.seed}"]
+        if options.against or options.selftest:
+            parts.append(f"against {options.against or 'itself'}")
         if options.update:
             parts.append(f"update {options.update}")
         if options.require_baseline:
@@ -54,18 +59,21 @@ class Controller:
         option = self._config.option
         is_broken = session.testsfailed and not option.continue_on_collection_errors
         if session.items and not is_broken and not option.collectonly:
-            self._count_elsewhere([item.stash[BENCHMARK].key for item in session.items])
+            self._measure_elsewhere([item.stash[BENCHMARK].key for item in session.items])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self) -> None:
         """Count once elsewhere before the workers start; what they will collect is not known yet."""
-        self._count_elsewhere(None)
+        self._measure_elsewhere(None)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Give a worker the counters of the other pass."""
         if self._run.second_pass is not None:
             node.workerinput["pagedkv_second_pass"] = asdict(self._run.second_pass)
+            node.workerinput["pagedkv_duets"] = {
+                key: duet.as_plain() for key, duet in self._run.duets.items()
+            }
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -82,8 +90,8 @@ class Controller:
             self._run.results.setdefault(measured.key, Result(report.nodeid, measured)).add(report, measured)
         if not report.failed:
             return
-        if measured is not None and measured.failed_gate and measured.judgement is not None:
-            self._gate_failures.append(measured.judgement.verdict)
+        if measured is not None and measured.failed_gate:
+            self._gate_failures += measured.failures
         else:
             self._num_other_failures += 1
 
@@ -119,9 +127,21 @@ class Controller:
         if self._has_section:
             write_section(terminalreporter, self._run)
 
-    def _count_elsewhere(self, keys: list[str] | None) -> None:
-        timeout_s = self._run.options.second_pass_timeout_s
-        self._run.second_pass = run_second_pass(self._config, keys, timeout_s)
+    def _measure_elsewhere(self, keys: list[str] | None) -> None:
+        run, options = self._run, self._run.options
+        run.second_pass = run_second_pass(self._config, keys, options.second_pass_timeout_s)
+        if options.against or options.selftest:
+            self._compare(sorted(run.second_pass.counters))
+
+    def _compare(self, keys: list[str]) -> None:
+        """Time what could be counted; nothing else can pass."""
+        try:
+            comparison = compare_with_base(self._config, self._run.options, keys, {})
+        except DuetError as error:
+            pytest.exit(f"pagedkv: {error}", returncode=_MISSING)
+        self._run.against = comparison.against
+        self._run.duets = dict(comparison.results)
+        self._run.notes += comparison.notes
 
     def _settled(self, exitstatus: int) -> int:
         """The exit code: ours only where nothing but the gate made tests fail, or where storing failed."""
@@ -147,6 +167,9 @@ class Worker:
         self._config = config
         self._run = run
         run.second_pass = SecondPass(**config.workerinput["pagedkv_second_pass"])
+        run.duets = {
+            key: DuetResult.from_plain(plain) for key, plain in config.workerinput["pagedkv_duets"].items()
+        }
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

@@ -16,6 +16,8 @@ _SILENT: dict[str, object] = {
     # ours
     "pagedkv_update": None,
     "pagedkv_require_baseline": False,
+    "pagedkv_accept": [],
+    "pagedkv_reason": None,
     # stopping early, and stopping to talk
     "maxfail": 0,
     "max_warnings": None,

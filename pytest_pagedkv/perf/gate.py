@@ -1,13 +1,14 @@
 """The gate itself, where the tests run: a benchmark whose counters are not right is a failed test."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 
 import pytest
 
 from pagedkv.tracing import nvtx_range
-from pytest_pagedkv.baselines import Judgement, Verdict, judge
+from pytest_pagedkv.baselines import Entry, Judgement, Verdict, judge
 from pytest_pagedkv.perf.recorder import counters_of
 from pytest_pagedkv.perf.tested import BENCHMARK, TestedBenchmark
+from pytest_pagedkv.report.duet import told_duet
 from pytest_pagedkv.report.result import Measured
 from pytest_pagedkv.report.run import PerfRun
 
@@ -29,15 +30,34 @@ class Gate:
             yield
         if getattr(item, "_excinfo", None):  # where pytest keeps what a unittest.TestCase did not raise
             return
+        failures = [*self._judged_counters(item, benchmark), *self._judged_time(item, benchmark)]
+        if failures:
+            benchmark.failures = tuple(verdict for verdict, _ in failures)
+            pytest.fail("\n".join(message for _, message in failures), pytrace=False)
+
+    def _judged_counters(
+        self, item: pytest.Item, benchmark: TestedBenchmark
+    ) -> Iterator[tuple[Verdict, str]]:
+        """Judge the counters; yields the verdict and a message if they make the test fail."""
         counters = counters_of(item)
-        benchmark.judgement = self._judge(benchmark.key, counters)
-        if benchmark.judgement is None:
+        judgement = benchmark.judgement = self._judge(benchmark.key, counters)
+        if judgement is None:
             return
         item.user_properties += [(f"pagedkv.{name}", value) for name, value in counters.items()]
-        item.user_properties.append(("pagedkv.verdict", benchmark.judgement.verdict.value))
-        benchmark.failed_gate = self._fails(benchmark.key, benchmark.judgement.verdict)
-        if benchmark.failed_gate:
-            pytest.fail(self._message(benchmark.key, benchmark.judgement), pytrace=False)
+        item.user_properties.append(("pagedkv.verdict", judgement.verdict.value))
+        if self._fails(benchmark.key, judgement.verdict):
+            yield judgement.verdict, self._message(benchmark.key, judgement)
+
+    def _judged_time(self, item: pytest.Item, benchmark: TestedBenchmark) -> Iterator[tuple[Verdict, str]]:
+        """The same for the time against another commit, which was judged before the tests ran."""
+        duet = self._run.duets.get(benchmark.key)
+        if duet is None or duet.judgement is None:
+            return
+        item.user_properties.append(("pagedkv.duet", duet.judgement.verdict.value))
+        if duet.effect is not None:
+            item.user_properties.append(("pagedkv.duet_effect", round(duet.effect, 4)))
+        if duet.fails:
+            yield duet.judgement.verdict, told_duet(duet)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -54,7 +74,7 @@ class Gate:
                 counters=counters_of(item),
                 judgement=benchmark.judgement,
                 timing=benchmark.timing,
-                failed_gate=benchmark.failed_gate,
+                failures=benchmark.failures,
             )
         report.pagedkv_measured = measured.as_plain()  # type: ignore[attr-defined] # reports take any attribute
         return report
@@ -69,6 +89,8 @@ class Gate:
         if disagreement := second.disagreement(key, counters):
             return Judgement(Verdict.NONDETERMINISTIC, disagreement)
         options = self._run.options
+        if baseline is None and (counted := self._base_counters(key)) is not None:
+            baseline = Entry(counted)
         if not options.is_comparable:
             return Judgement(
                 Verdict.INCOMPARABLE,
@@ -77,6 +99,11 @@ class Gate:
         if baseline is None and options.require_baseline and not options.stores(key):
             return Judgement(Verdict.MISSING, ("there is no baseline",))
         return judge(counters, baseline)
+
+    def _base_counters(self, key: str) -> Mapping[str, int] | None:
+        """What the other commit counted: the baseline of what has none stored."""
+        duet = self._run.duets.get(key)
+        return None if duet is None else duet.counters
 
     def _fails(self, key: str, verdict: Verdict) -> bool:
         options = self._run.options

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from pytest_pagedkv.baselines import SecondPass, hash_seed
+from pytest_pagedkv.perf.child import child_arguments
 
 __all__ = ["run_second_pass"]
 
@@ -49,7 +49,7 @@ def _run_child(config: pytest.Config, folder: Path, seed: str, timeout_s: int) -
     try:
         with (folder / "output.txt").open("wb") as output:
             done = subprocess.run(  # noqa: S603 - the user's own command
-                _command(config, folder),
+                child_arguments(config, folder / "cache"),
                 cwd=config.invocation_params.dir,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -61,24 +61,6 @@ def _run_child(config: pytest.Config, folder: Path, seed: str, timeout_s: int) -
     except subprocess.TimeoutExpired:
         return f"it took more than {timeout_s} s (ini: pagedkv_second_pass_timeout_s)"
     return f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-
-
-def _command(config: pytest.Config, folder: Path) -> list[str]:
-    """This session's command line, with the last word on what takes effect before our plugin can."""
-    option = config.option
-    here = str(config.invocation_params.dir)
-    given = [str(argument) for argument in config.invocation_params.args]
-    end = given.index("--") if "--" in given else len(given)
-    return [
-        sys.executable,
-        *([] if here in sys.path or "" in sys.path else ["-P"]),
-        *("-m", "pytest"),
-        *given[:end],
-        *(["-n0"] if hasattr(option, "numprocesses") else []),
-        *(["--no-cov"] if hasattr(option, "no_cov") else []),
-        *(["-o", f"cache_dir={folder / 'cache'}"] if config.pluginmanager.hasplugin("cacheprovider") else []),
-        *given[end:],
-    ]
 
 
 def _announce(config: pytest.Config, line: str) -> None:

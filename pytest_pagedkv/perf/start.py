@@ -15,7 +15,7 @@ from pytest_pagedkv.perf.gate import Gate
 from pytest_pagedkv.perf.selection import Narrowing, Selection
 from pytest_pagedkv.perf.suite import add_suite
 from pytest_pagedkv.report.run import PerfRun
-from pytest_pagedkv.state import COUNTING_FOLDER, Role, State
+from pytest_pagedkv.state import COUNTING_FOLDER, DUET, Role, State
 
 __all__ = ["start"]
 
@@ -26,13 +26,19 @@ def start(config: pytest.Config, state: State) -> None:
     Raises:
         pytest.UsageError: a baseline file cannot be used.
     """
-    add_suite(config, is_wanted=state.options.suite)
+    add_suite(config, is_wanted=state.options.suite and state.role is not Role.DUET)
     register = config.pluginmanager.register
     options, root = state.options, state.root
     if state.role is Role.COUNTING:
         folder = config.stash[COUNTING_FOLDER]
         _select(config, Selection(options, root, Collected(), wanted_keys(folder)))
         register(Counting(folder), "pagedkv-counting")
+        return
+    if state.role is Role.DUET:
+        duet = config.stash[DUET]
+        duet.narrow_arguments()
+        _select(config, Selection(options, root, Collected(), duet.wanted))
+        register(duet, "pagedkv-duet")
         return
     baselines = _baselines(config, options.baselines)
     if state.role is Role.CONTROLLER:

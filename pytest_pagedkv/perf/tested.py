@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_pagedkv.baselines import Judgement
+from pytest_pagedkv.baselines import Judgement, Verdict
 from pytest_pagedkv.marker import PerfMark
 from pytest_pagedkv.report.result import Timing
 
@@ -20,7 +20,7 @@ class TestedBenchmark:
         mark: its marker.
         timing: how long it took, once it is known.
         judgement: the verdict on its counters, once there is one.
-        failed_gate: the verdict made it fail.
+        failures: the verdicts that made it fail.
     """
 
     __test__ = False
@@ -29,7 +29,7 @@ class TestedBenchmark:
     mark: PerfMark
     timing: Timing | None = None
     judgement: Judgement | None = None
-    failed_gate: bool = False
+    failures: tuple[Verdict, ...] = ()
 
 
 BENCHMARK = pytest.StashKey[TestedBenchmark]()

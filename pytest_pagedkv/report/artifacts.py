@@ -4,11 +4,13 @@ import json
 import platform
 import shutil
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_pagedkv.baselines import Entry, hash_seed
+from pytest_pagedkv.baselines import Entry, Verdict, hash_seed
+from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.baselines.store import write_atomic
 from pytest_pagedkv.report.result import Result, Timing
 from pytest_pagedkv.report.run import PerfRun
@@ -16,6 +18,18 @@ from pytest_pagedkv.report.run import PerfRun
 __all__ = ["write_artifacts"]
 
 _FOLDER = ".pagedkv-perf"
+_WORST_FIRST = (
+    Verdict.NONDETERMINISTIC,
+    Verdict.WORSE,
+    Verdict.MISSING,
+    Verdict.INCOMPARABLE,
+    Verdict.CHANGED,
+    Verdict.NOISY,
+    Verdict.BETTER,
+    Verdict.NEW,
+    Verdict.STALE,
+    Verdict.SAME,
+)
 
 
 def write_artifacts(run: PerfRun, exit_code: int) -> None:
@@ -51,6 +65,8 @@ def _run_as_json(run: PerfRun, exit_code: int) -> str:
         "platform": platform.platform(),
         "hash_seeds": [hash_seed(), run.second_pass and run.second_pass.hash_seed],
         "seed": run.options.seed,
+        "baselines": run.baselines.shown,
+        "against": run.against and asdict(run.against),
         "benchmarks": {key: _benchmark(run, key, result) for key, result in sorted(run.results.items())},
         "stale": run.stale,
         "notes": run.notes,
@@ -67,11 +83,41 @@ def _benchmark(run: PerfRun, key: str, result: Result) -> dict[str, Any]:
         "metric": measured.mark.metric,
         "threshold": measured.mark.tolerance,
         "group": measured.mark.group,
-        "verdict": result.verdict,
+        "verdict": _overall(result.verdict, run.duets.get(key)),
+        "failed_gate": measured.failed_gate,
+        "counters_verdict": result.verdict,
+        "duet": _duet(run.duets.get(key)),
         "details": measured.judgement and measured.judgement.details,
         "counters": measured.counters,
         "baseline": baseline and dict(baseline.counters),
         "timing": measured.timing and _timing(measured.timing),
+    }
+
+
+def _overall(counters: Verdict | None, duet: DuetResult | None) -> Verdict | None:
+    """The worst of all verdicts."""
+    found = [counters, duet and duet.judgement and duet.judgement.verdict]
+    return min((verdict for verdict in found if verdict), key=_WORST_FIRST.index, default=None)
+
+
+def _duet(duet: DuetResult | None) -> dict[str, Any] | None:
+    if duet is None:
+        return None
+    pairs = [("screen", duet.screen), *(("confirm", pair) for pair in duet.confirm)]
+    return {
+        "verdict": duet.judgement and duet.judgement.verdict,
+        "detail": "; ".join(duet.judgement.details) if duet.judgement else "",
+        "metric": duet.metric,
+        "threshold": duet.threshold,
+        "effect": duet.effect,
+        "low": duet.low,
+        "high": duet.high,
+        "base_ns": duet.base_ns,
+        "head_ns": duet.head_ns,
+        "num_calls": duet.num_calls,
+        "base_counters": duet.counters,
+        "meters": duet.meters,
+        "pairs": [{"stage": stage} | asdict(pair) for stage, pair in pairs if pair is not None],
     }
 
 

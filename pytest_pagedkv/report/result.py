@@ -49,11 +49,16 @@ class Measured:
     counters: Mapping[str, int] | None = None
     judgement: Judgement | None = None
     timing: Timing | None = None
-    failed_gate: bool = False
+    failures: tuple[Verdict, ...] = ()
+
+    @property
+    def failed_gate(self) -> bool:
+        """The gate made the test fail."""
+        return bool(self.failures)
 
     def as_plain(self) -> dict[str, Any]:
         """As built-in types."""
-        plain = asdict(self)
+        plain = asdict(self) | {"failures": [str(verdict) for verdict in self.failures]}
         if self.judgement is not None:
             plain["judgement"] = [str(self.judgement.verdict), list(self.judgement.details)]
         return plain
@@ -68,7 +73,7 @@ class Measured:
             counters=plain["counters"],
             judgement=judgement and Judgement(Verdict(judgement[0]), tuple(judgement[1])),
             timing=timing and Timing(**timing),
-            failed_gate=plain["failed_gate"],
+            failures=tuple(map(Verdict, plain["failures"])),
         )
 
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_pagedkv.baselines import Baselines, Collected, SecondPass, Verdict
+from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.options import Options
+from pytest_pagedkv.report.against import Against
 from pytest_pagedkv.report.result import Result
 
 __all__ = ["PerfRun"]
@@ -20,6 +22,8 @@ class PerfRun:
         command: how to start such a run again.
         baselines: what is stored.
         second_pass: the counters under the other hash seed; None until they are there.
+        against: what the times were compared with; None if with nothing.
+        duets: what came of that, by key.
         collected: what was collected, before anything was deselected.
         results: what became of each benchmark, by key.
         stale: stored keys whose test is gone.
@@ -33,6 +37,8 @@ class PerfRun:
     command: str
     baselines: Baselines
     second_pass: SecondPass | None = None
+    against: Against | None = None
+    duets: dict[str, DuetResult] = field(default_factory=dict)
     collected: Collected = field(default_factory=Collected)
     results: dict[str, Result] = field(default_factory=dict)
     stale: list[str] = field(default_factory=list)

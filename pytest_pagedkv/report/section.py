@@ -8,13 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_pagedkv.baselines import Verdict, hash_seed
+from pytest_pagedkv.baselines.compare import differences
+from pytest_pagedkv.baselines.duet import DuetResult
+from pytest_pagedkv.report.against import Against
+from pytest_pagedkv.report.duet import told_duet
+from pytest_pagedkv.report.durations import duration
 from pytest_pagedkv.report.result import Result, Timing
 from pytest_pagedkv.report.run import PerfRun
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["duration", "write_section"]
+__all__ = ["write_section"]
 
 _VERDICT_WORDS = {
     Verdict.SAME: "unchanged",
@@ -32,7 +37,6 @@ _WORDS = [*_VERDICT_WORDS.values(), "without counters", "failed otherwise", "not
 _WIDTH = 100
 _INDENT = 7
 _MAX_COUNTERS = 3
-_UNITS = (("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0))
 
 
 def write_section(terminal: "pytest.TerminalReporter", run: PerfRun) -> None:
@@ -45,21 +49,32 @@ def write_section(terminal: "pytest.TerminalReporter", run: PerfRun) -> None:
         terminal.write_line("no benchmark: no test that was selected is marked pagedkv_perf")
     for word, text in _lines(run):
         terminal.write_line(f" {word:5} {text}", red=word in ("FAIL", "ERROR"))
-    for line in (*_tally(run), *_timing_table(run)):
+    for line in (*_tally(run), *_compared_tally(run), *_timing_table(run)):
         terminal.write_line(line)
 
 
 def _headline(run: PerfRun) -> str:
     seeds = f"{hash_seed()} and {run.second_pass.hash_seed}" if run.second_pass else hash_seed()
     number = _counted(len(run.results), "benchmark")
-    return f"{number}, baselines {run.baselines.shown}, counted under PYTHONHASHSEED {seeds}"
+    first = f"{number}, baselines {run.baselines.shown}, counted under PYTHONHASHSEED {seeds}"
+    return first if run.against is None else f"{first}\n{_compared(run.against)}"
+
+
+def _compared(against: Against) -> str:
+    if against.is_selftest:
+        what = f"self-test of {against.head}"
+    else:
+        what = f"base {against.base}, head {against.head}"
+    rounds = f"duet {against.rounds} rounds, confirm {against.confirm_pairs} pairs"
+    return f"{what}, {rounds}, {against.seconds:.0f} s"
 
 
 def _lines(run: PerfRun) -> Iterator[tuple[str, str]]:
     results = sorted(run.results.items())
     failed = {key: result for key, result in results if result.failed_gate}
-    yield from (("FAIL", _told(key, result)) for key, result in failed.items())
-    yield from (("note", _told(key, result)) for key, result in results if _is_noted(result))
+    yield from (("FAIL", _told(run, key, result)) for key, result in failed.items())
+    yield from (("note", _told(run, key, result)) for key, result in results if _is_noted(result))
+    yield from (("note", _told_time(run, key)) for key, _ in results if _is_time_noted(run, key))
     yield from (("note", f"{key}   counts nothing") for key, result in results if _is_empty(result))
     yield from (("note", note) for note in run.notes)
     yield from (("ERROR", error) for error in run.errors)
@@ -102,8 +117,29 @@ def _is_empty(result: Result) -> bool:
     return result.passed and result.verdict is None
 
 
-def _told(key: str, result: Result) -> str:
-    """The benchmark and its worst counters; on a line of their own where two do not fit beside it."""
+def _is_time_noted(run: PerfRun, key: str) -> bool:
+    """The comparison of times says something, and did not make the test fail."""
+    duet = run.duets.get(key)
+    return (
+        duet is not None
+        and not duet.fails
+        and duet.judgement is not None
+        and duet.judgement.verdict is not Verdict.SAME
+    )
+
+
+def _told_time(run: PerfRun, key: str) -> str:
+    duet = run.duets[key]
+    word = _VERDICT_WORDS[duet.judgement.verdict] if duet.judgement else ""
+    return f"{key}   {word}: {told_duet(duet)}"
+
+
+def _told(run: PerfRun, key: str, result: Result) -> str:
+    """The benchmark, its time if that failed, and its worst counters, on lines of their own if need be."""
+    duet = run.duets.get(key)
+    if duet is not None and duet.fails:
+        lines = [told_duet(duet), _some(_moved(duet, result), _WIDTH - _INDENT - 2, _MAX_COUNTERS)]
+        return f"\n{' ' * (_INDENT + 2)}".join([key, *filter(None, lines)])
     details = result.measured.judgement.details if result.measured.judgement else ()
     room = _WIDTH - _INDENT - len(key) - 3
     if len(_joined(details, 2)) <= room:
@@ -111,8 +147,16 @@ def _told(key: str, result: Result) -> str:
     return f"{key}\n{' ' * (_INDENT + 2)}{_some(details, _WIDTH - _INDENT - 2, _MAX_COUNTERS)}"
 
 
+def _moved(duet: DuetResult, result: Result) -> list[str]:
+    """The counters that are not those of the base."""
+    found = differences(duet.counters or {}, result.measured.counters or {})
+    return list(map(str, found)) if duet.counters is not None else []
+
+
 def _some(parts: Sequence[str], width: int, most: int) -> str:
     """The first parts that fit, at least one, and how many more there are."""
+    if not parts:
+        return ""
     texts = (_joined(parts, number) for number in range(most, 1, -1))
     return next((text for text in texts if len(text) <= width), _joined(parts, 1))
 
@@ -147,6 +191,18 @@ def _tally(run: PerfRun) -> Iterator[str]:
     )
     if told:
         yield f" {told}{': ' if reasons else ''}{_some(reasons, width, len(reasons))}"
+
+
+def _compared_tally(run: PerfRun) -> Iterator[str]:
+    """How many times did not change, and what could have been seen."""
+    duets = [duet for key, duet in run.duets.items() if key in run.results]
+    verdicts = Counter(duet.judgement.verdict for duet in duets if duet.judgement is not None)
+    words = {**_VERDICT_WORDS, Verdict.SAME: "no change detected", Verdict.WORSE: "slower"}
+    told = [f"{number} {words[verdict]}" for verdict, number in verdicts.most_common()]
+    seen = [duet.threshold for duet in duets if duet.effect is not None]
+    if told:
+        limit = f" (smallest detectable here ~{min(seen):.0%})" if seen else ""
+        yield f" time: {', '.join(told)}{limit}"
 
 
 def _word(result: Result) -> str:
@@ -189,9 +245,3 @@ def _not_shared(run: PerfRun) -> str:
     timings = [result.measured.timing for result in run.results.values()]
     reasons = sorted({timing.shared for timing in timings if timing is not None and timing.shared})
     return f", not in pytest-benchmark's report: {'; '.join(reasons)}" if reasons else ""
-
-
-def duration(nanoseconds: float) -> str:
-    """Three digits and a unit."""
-    unit, size = next((unit for unit in _UNITS if nanoseconds >= unit[1]), _UNITS[-1])
-    return f"{nanoseconds / size:.3g}{unit}"

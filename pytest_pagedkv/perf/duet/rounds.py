@@ -1,0 +1,207 @@
+"""One pair of processes: base and head take turns every few milliseconds, benchmark after benchmark."""
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+from pytest_pagedkv.baselines.duet import Pair
+from pytest_pagedkv.perf.duet.channel import PROTOCOL
+from pytest_pagedkv.perf.duet.process import DuetError, TimingProcess
+
+__all__ = ["NUM_ROUNDS", "PairRun", "Ready", "Sampled", "run_pair"]
+
+NUM_ROUNDS = 30
+_NUM_VISITS = 3  # every benchmark is set up anew for each third of its rounds
+_MIN_ROUNDS = 12
+_BUDGET_NS = 5e9  # of one benchmark in a pair: slow ones get fewer rounds
+_WARM_NS = 20e6  # a call that takes longer needs none before it to be warm
+_MAX_REJECTED = 3
+
+Progress = Callable[[int, int], None]
+"""Called with visits done and visits in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What a process can time.
+
+    Attributes:
+        benchmarks: metric, threshold and hash of the source, by key.
+        broken: files that cannot be imported, and the traceback.
+    """
+
+    benchmarks: dict[str, dict[str, Any]]
+    broken: dict[str, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Sampled:
+    """What a pair has measured of one benchmark so far.
+
+    Attributes:
+        num_calls: calls of a batch.
+        base_ns: time of a call of the base, by round.
+        head_ns: time of a call of the head.
+        counters: what each side counted.
+        problem: why there is no more, or "".
+        untimed: the test does not want to be timed so often that it could be judged.
+    """
+
+    num_calls: int = 0
+    base_ns: list[float] = field(default_factory=list)
+    head_ns: list[float] = field(default_factory=list)
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    problem: str = ""
+    untimed: bool = False
+    num_rounds: int = 0
+    num_untimed: int = 0
+
+    def pair(self, hash_seed: str) -> Pair:
+        """The rounds, for the verdict."""
+        return Pair(hash_seed=hash_seed, base_ns=tuple(self.base_ns), head_ns=tuple(self.head_ns))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRun:
+    """What came of a pair.
+
+    Attributes:
+        hash_seed: PYTHONHASHSEED of both.
+        ready: what each side had to time.
+        sampled: by key, of the benchmarks that both sides have.
+        modules: where each side imported the modules of its tree from.
+    """
+
+    hash_seed: str
+    ready: dict[str, Ready]
+    sampled: dict[str, Sampled]
+    modules: dict[str, dict[str, str]]
+
+
+def run_pair(
+    start: Callable[[ExitStack, str], tuple[TimingProcess, TimingProcess]],
+    tops: tuple[str, str],
+    keys: Sequence[str],
+    progress: Progress,
+) -> PairRun:
+    """Start two processes and let them take turns.
+
+    Args:
+        start: starts the processes of base and head under a hash seed.
+        tops: outermost folders of both trees.
+        keys: the benchmarks.
+        progress: told after each visit.
+
+    Raises:
+        DuetError: a process breaks.
+    """
+    seed = random.randrange(1, 2**32)  # noqa: S311 - the luck of a hash seed is what is to be averaged
+    with ExitStack() as stack:
+        base, head = start(stack, str(seed))
+        for process, top in zip((base, head), tops, strict=True):
+            process.send(do="start", keys=list(keys), top=top, protocol=PROTOCOL)
+        ready = {process.side: _ready(process) for process in (base, head)}
+        both = [key for key in keys if all(key in side.benchmarks for side in ready.values())]
+        turns = _Turns(base, head, random.Random(seed), progress)  # noqa: S311 - likewise
+        sampled = turns.visit_all(both)
+        over = {process.side: process.ask("over", do="end") for process in (base, head)}
+        modules = {side: answer["modules"] for side, answer in over.items()}
+    return PairRun(hash_seed=str(seed), ready=ready, sampled=sampled, modules=modules)
+
+
+def _ready(process: TimingProcess) -> Ready:
+    answer = process.receive("ready")
+    if answer["protocol"] != PROTOCOL:
+        raise DuetError(
+            f"the {process.side}'s plugin speaks version {answer['protocol']} of the timing protocol, and "
+            f"this one version {PROTOCOL}: the two cannot take turns; compare commits whose plugins agree"
+        )
+    return Ready(benchmarks=answer["benchmarks"], broken=answer["broken"])
+
+
+class _Turns:
+    """Two processes that are ready."""
+
+    def __init__(
+        self, base: TimingProcess, head: TimingProcess, rng: random.Random, progress: Progress
+    ) -> None:
+        self._sides = [base, head]
+        self._rng = rng
+        self._progress = progress
+
+    def visit_all(self, keys: Sequence[str]) -> dict[str, Sampled]:
+        """All rounds of all benchmarks, in thirds."""
+        sampled = {key: Sampled() for key in keys}
+        order = [key for _ in range(_NUM_VISITS) for key in self._rng.sample(keys, len(keys))]
+        for done, key in enumerate(order):
+            following = next((other for other in order[done + 1 :] if _is_open(sampled[other])), None)
+            if _is_open(sampled[key]):
+                self._visit(key, sampled[key], None if following == key else following)
+            self._progress(done + 1, len(order))
+        return sampled
+
+    def _visit(self, key: str, sampled: Sampled, following: str | None) -> None:
+        """A third of a benchmark's rounds, in a fresh run of its test on both sides."""
+        for process in self._sides:
+            process.send(do="open", key=key, next=following)
+        answers = {process.side: process.receive("open", "ended") for process in self._sides}
+        opened = [process for process in self._sides if answers[process.side]["is"] == "open"]
+        if len(opened) == len(self._sides):
+            self._plan(sampled, answers["head"]["rounds"])
+            for _ in range(0 if sampled.untimed else ceil(sampled.num_rounds / _NUM_VISITS)):
+                self._round(sampled)
+        for process in opened:
+            process.send(do="close")
+        for process in opened:
+            answers[process.side] = process.receive("ended")
+        _conclude(sampled, answers, were_opened=len(opened) == len(self._sides))
+
+    def _plan(self, sampled: Sampled, wanted: int | None) -> None:
+        """How many calls and rounds; settled at the first visit."""
+        if sampled.num_calls:
+            return
+        if wanted is not None and wanted < _MIN_ROUNDS:
+            sampled.num_calls, sampled.untimed = 1, True
+            return
+        told = [process.ask("calibrated", do="calibrate") for process in self._sides]
+        sampled.num_calls = min(answer["calls"] for answer in told)
+        call_ns = max(answer["call_ns"] for answer in told)
+        sampled.num_untimed = int(call_ns < _WARM_NS)
+        round_ns = 2 * call_ns * (sampled.num_calls + sampled.num_untimed)
+        affordable = int(_BUDGET_NS / max(round_ns, 1.0))
+        sampled.num_rounds = min(max(affordable, _MIN_ROUNDS), NUM_ROUNDS, wanted or NUM_ROUNDS)
+
+    def _round(self, sampled: Sampled) -> None:
+        """Both sides, in random order; again where a clock had to throw its measurement away."""
+        for _ in range(_MAX_REJECTED):
+            taken: dict[str, float | None] = {}
+            for process in self._rng.sample(self._sides, len(self._sides)):
+                answer = process.ask(
+                    "batch", do="batch", calls=sampled.num_calls, untimed=sampled.num_untimed
+                )
+                taken[process.side] = answer["ns"]
+            base_ns, head_ns = taken["base"], taken["head"]
+            if base_ns and head_ns:
+                sampled.base_ns.append(base_ns / sampled.num_calls)
+                sampled.head_ns.append(head_ns / sampled.num_calls)
+                return
+
+
+def _is_open(sampled: Sampled) -> bool:
+    """There is more to be measured."""
+    return not sampled.problem and not sampled.untimed
+
+
+def _conclude(sampled: Sampled, answers: dict[str, dict[str, Any]], *, were_opened: bool) -> None:
+    """Note what both sides counted, or what keeps the benchmark from being compared."""
+    for side, answer in answers.items():
+        if answer["outcome"] != "passed":
+            why = answer["why"].splitlines()[0] if answer["why"] else "no reason given"
+            sampled.problem = f"{answer['outcome'] or 'ended'} in the {side}'s timing process: {why}"
+            return
+        sampled.counters[side] = answer["counters"]
+    if not were_opened:
+        sampled.problem = "does not call pagedkv_benchmark on both sides"

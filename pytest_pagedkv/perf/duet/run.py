@@ -1,0 +1,280 @@
+"""Screening all benchmarks with one pair of processes, judging the suspicious ones with four fresh pairs."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_pagedkv.baselines import Judgement, Verdict
+from pytest_pagedkv.baselines.duet import CONFIRM_PAIRS, DuetResult, Pair, is_suspicious, judge_duet
+from pytest_pagedkv.options import Options
+from pytest_pagedkv.perf.duet.caretaker import Caretaker
+from pytest_pagedkv.perf.duet.checkout import Checkout, find_base, find_head
+from pytest_pagedkv.perf.duet.environment import Sides
+from pytest_pagedkv.perf.duet.process import DuetError, TimingProcess
+from pytest_pagedkv.perf.duet.progress import Progress
+from pytest_pagedkv.perf.duet.requirements import demands_of
+from pytest_pagedkv.perf.duet.rounds import NUM_ROUNDS, PairRun, Sampled, run_pair
+from pytest_pagedkv.report.against import Against
+
+__all__ = ["Comparison", "compare_with_base"]
+
+_MIN_ROUNDS = 8
+"""Fewer rounds that count, after a clock has thrown some away, are no evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What came of comparing two trees.
+
+    Attributes:
+        against: what was compared, and how.
+        results: by key.
+        notes: what the report should say besides.
+    """
+
+    against: Against
+    results: Mapping[str, DuetResult]
+    notes: Sequence[str]
+
+
+def compare_with_base(
+    config: pytest.Config, options: Options, keys: Sequence[str], spreads: Mapping[str, float]
+) -> Comparison:
+    """Time these benchmarks here and at the base.
+
+    Args:
+        config: of this session.
+        options: name the base.
+        keys: the benchmarks.
+        spreads: how much each one spreads on this machine, where it is known, in log ratios.
+
+    Raises:
+        DuetError: the comparison cannot be made.
+    """
+    started = time.monotonic()
+    with _setting(config, options) as setting:
+        notes = setting.notes()
+        duet = _Duet(setting, spreads)
+        results = duet.run(keys)
+        against = Against(
+            base=setting.base.shown,
+            head=setting.head.shown,
+            rounds=NUM_ROUNDS,
+            confirm_pairs=CONFIRM_PAIRS,
+            seconds=round(time.monotonic() - started, 1),
+            is_selftest=options.selftest,
+        )
+    return Comparison(against=against, results=results, notes=[*notes, *duet.notes])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    """Both trees, while they are there."""
+
+    config: pytest.Config
+    options: Options
+    head: Checkout
+    base: Checkout
+    folder: Path
+    caretaker: Caretaker
+
+    def start(self, stack: ExitStack, hash_seed: str) -> tuple[TimingProcess, TimingProcess]:
+        """A fresh pair of processes, base and head."""
+        sides = Sides(self.config, self.head, self.base, self.options.base_python, self.folder)
+        base, head = (
+            stack.enter_context(
+                TimingProcess(
+                    command,
+                    self.folder / f"{command.side}.txt",
+                    self.caretaker,
+                    self.options.duet_timeout_s,
+                )
+            )
+            for command in sides.commands(hash_seed)
+        )
+        return base, head
+
+    def pair(self, keys: Sequence[str], progress: Progress) -> PairRun:
+        """All rounds of one pair of processes."""
+        ran = run_pair(self.start, (str(self.base.top), str(self.head.top)), keys, progress)
+        self._check_modules(ran.modules)
+        return ran
+
+    def notes(self) -> list[str]:
+        """What is to be said of the requirements.
+
+        Raises:
+            DuetError: this environment is not what the base needs.
+        """
+        root = self.config.rootpath
+        if (
+            self.options.base_python
+            or self.base.top == self.head.top
+            or not root.is_relative_to(self.head.top)
+        ):
+            return []
+        here, there = (
+            demands_of(top / root.relative_to(self.head.top)) for top in (self.head.top, self.base.top)
+        )
+        differing = there.differences(here)
+        unmet = [line for line in there.unmet() if line.partition(" (")[0] in differing]
+        if unmet:
+            raise DuetError(
+                f"{self.base.shown} asks for what this environment does not have: {'; '.join(unmet)}. Make "
+                "an environment for it, and name its Python by --pagedkv-base-python"
+            )
+        return (
+            [f"the base asks for {', '.join(differing)}; timed with what is installed"] if differing else []
+        )
+
+    def _check_modules(self, modules: Mapping[str, Mapping[str, str]]) -> None:
+        """Each side has to import its own tree."""
+        if self.base.top == self.head.top:
+            return
+        for side, top in (("base", self.base.top), ("head", self.head.top)):
+            for name, file in modules[side].items():
+                if not Path(file).is_relative_to(top.resolve()):
+                    raise DuetError(
+                        f"the {side} imports {name} from {file}, and not from its own tree, so that the same "
+                        "code would be compared with itself; install the project as editable (`pip install "
+                        "-e .`), or let tests find it by pytest's ini value pythonpath"
+                    )
+
+
+@contextmanager
+def _setting(config: pytest.Config, options: Options) -> Iterator[_Setting]:
+    with Caretaker() as caretaker:
+        folder = Path(tempfile.mkdtemp(prefix="pagedkv-"))
+        caretaker.watch_folder(folder)
+        head = find_head(config.rootpath)
+        with ExitStack() as stack:
+            base = head
+            if not options.selftest:
+                here = config.invocation_params.dir
+                base = stack.enter_context(find_base(options.against, head, here, caretaker))
+            yield _Setting(
+                config=config, options=options, head=head, base=base, folder=folder, caretaker=caretaker
+            )
+
+
+class _Duet:
+    """Screening and confirming.
+
+    Args:
+        setting: both trees.
+        spreads: by key, in log ratios.
+    """
+
+    def __init__(self, setting: _Setting, spreads: Mapping[str, float]) -> None:
+        self._setting = setting
+        self._spreads = spreads
+        self.notes: list[str] = []
+
+    def run(self, keys: Sequence[str]) -> dict[str, DuetResult]:
+        """The verdict on each benchmark."""
+        base = self._setting.base.shown
+        with Progress(self._setting.config, f"timing against {base}") as progress:
+            first = self._setting.pair(keys, progress)
+        self._note_broken(first)
+        suspicious = [key for key in first.sampled if self._is_suspicious(first, key)]
+        confirm = self._confirmed(suspicious)
+        return {key: self._result(key, first, confirm) for key in keys}
+
+    def _confirmed(self, keys: Sequence[str]) -> list[PairRun]:
+        runs = []
+        for number in range(1, CONFIRM_PAIRS + 1 if keys else 1):
+            what = f"confirming {len(keys)} suspicious, pair {number} of {CONFIRM_PAIRS}"
+            with Progress(self._setting.config, what) as progress:
+                runs.append(self._setting.pair(keys, progress))
+        return runs
+
+    def _threshold(self, key: str, first: PairRun) -> float:
+        """The marker's, or three times what this machine spreads by itself."""
+        return max(float(first.ready["head"].benchmarks[key]["threshold"]), 3 * self._spreads.get(key, 0.0))
+
+    def _is_suspicious(self, first: PairRun, key: str) -> bool:
+        sampled = first.sampled[key]
+        if self._obstacle(key, first) or not _is_evidence(sampled):
+            return False
+        return is_suspicious(sampled.pair(first.hash_seed), self._threshold(key, first))
+
+    def _result(self, key: str, first: PairRun, confirm: Sequence[PairRun]) -> DuetResult:
+        obstacle = self._obstacle(key, first)
+        if obstacle is not None:
+            return obstacle
+        sampled = first.sampled[key]
+        counters = sampled.counters.get("base")
+        confirmed = [run.sampled[key].pair(run.hash_seed) for run in confirm if key in run.sampled]
+        if not _is_evidence(sampled) or not all(map(_has_rounds, confirmed)):
+            return self._unjudged(key, first, Verdict.NOISY, "too few rounds could be measured", counters)
+        return judge_duet(
+            sampled.pair(first.hash_seed),
+            confirmed,
+            metric=str(first.ready["head"].benchmarks[key]["metric"]),
+            threshold=self._threshold(key, first),
+            num_calls=sampled.num_calls,
+            counters=counters,
+        )
+
+    def _obstacle(self, key: str, first: PairRun) -> DuetResult | None:
+        """Why a benchmark cannot be compared, if it cannot."""
+        base, head = first.ready["base"], first.ready["head"]
+        if key not in head.benchmarks:
+            return self._unjudged(key, first, Verdict.INCOMPARABLE, "not found by the head's timing process")
+        if key not in base.benchmarks:
+            return self._absent(key, first)
+        sampled = first.sampled[key]
+        if sampled.problem:
+            return self._unjudged(key, first, Verdict.INCOMPARABLE, sampled.problem)
+        if base.benchmarks[key]["source"] != head.benchmarks[key]["source"]:
+            why = "the test itself is not the base's"
+            return self._unjudged(key, first, Verdict.INCOMPARABLE, why, sampled.counters["base"])
+        if sampled.untimed:
+            why = "timed by its own wish in too few rounds"
+            return self._unjudged(key, first, None, why, sampled.counters["base"])
+        return None
+
+    def _absent(self, key: str, first: PairRun) -> DuetResult:
+        """New, unless its file is there and cannot be imported."""
+        file = key.partition("::")[0]
+        for nodeid in first.ready["base"].broken:
+            if file.endswith(nodeid) or nodeid.endswith(file):
+                why = f"the base's {nodeid} cannot be imported"
+                return self._unjudged(key, first, Verdict.INCOMPARABLE, why, blocks=True)
+        return self._unjudged(key, first, Verdict.NEW, "the base does not have it")
+
+    def _unjudged(
+        self,
+        key: str,
+        first: PairRun,
+        verdict: Verdict | None,
+        why: str,
+        counters: dict[str, int] | None = None,
+        *,
+        blocks: bool = False,
+    ) -> DuetResult:
+        known = first.ready["head"].benchmarks.get(key, {"metric": "cpu", "threshold": 0.0})
+        return DuetResult(
+            judgement=None if verdict is None else Judgement(verdict, (why,)),
+            metric=str(known["metric"]),
+            threshold=float(known["threshold"]),
+            counters=counters,
+            blocks=blocks,
+        )
+
+    def _note_broken(self, first: PairRun) -> None:
+        for nodeid, traceback in first.ready["base"].broken.items():
+            self.notes.append(f"the base's {nodeid} cannot be imported:\n{traceback}")
+
+
+def _is_evidence(sampled: Sampled) -> bool:
+    return sampled.untimed or len(sampled.base_ns) >= _MIN_ROUNDS
+
+
+def _has_rounds(pair: Pair) -> bool:
+    return len(pair.base_ns) >= _MIN_ROUNDS

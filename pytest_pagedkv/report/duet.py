@@ -1,0 +1,18 @@
+"""A comparison with another commit in words."""
+
+from pytest_pagedkv.baselines.duet import DuetResult
+from pytest_pagedkv.report.durations import duration
+
+__all__ = ["told_duet"]
+
+
+def told_duet(duet: DuetResult) -> str:
+    """Such as "cpu 652us -> 731us  +12.1% [+10.8, +13.5] (T 7%)"."""
+    judgement = duet.judgement
+    details = "; ".join(judgement.details) if judgement else ""
+    if duet.effect is None or duet.low is None or duet.high is None:
+        return f"{duet.metric} not compared: {details}"
+    times = f"{duration(duet.base_ns or 0)} -> {duration(duet.head_ns or 0)}"
+    interval = f"[{100 * duet.low:+.1f}, {100 * duet.high:+.1f}]"
+    told = f"{duet.metric} {times}  {duet.effect:+.1%} {interval} (T {duet.threshold:.0%})"
+    return f"{told}, {details}" if details else told
