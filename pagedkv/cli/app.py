@@ -3,34 +3,24 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Protocol
 
 from pagedkv.cli import generate, replay
+from pagedkv.cli.command import Command
+from pagedkv.cli.installed import add_installed
 from pagedkv.cli.output import printable
 from pagedkv.errors import PagedKVError
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "main"]
 
 _EXIT_ERROR = 2
 _EXIT_INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 _EXIT_BROKEN_PIPE = 141  # likewise SIGPIPE
 
 
-class Command(Protocol):
-    """What a module has to have to be a command.
-
-    Its parser sets the default `run`, a function from the parsed arguments to the exit code. What is slow to
-    import is imported there.
-    """
-
-    def add_parser(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-        """Add the command's parser to the others."""
-
-
-COMMANDS: tuple[Command, ...] = (replay, generate)
-"""All commands, in the order in which the help lists them."""
+COMMANDS: Mapping[str, Command] = {"replay": replay, "generate": generate}
+"""The commands of this package by name, in the order in which the help lists them; others are installed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     """Parse, run, and flush, also where argparse ends the process after it has printed."""
     try:
-        arguments = _parser().parse_args(argv)
+        given = sys.argv[1:] if argv is None else argv
+        command = next((word for word in given if not word.startswith("-")), "")
+        arguments = _parser(command).parse_args(given)
         code: int = arguments.run(arguments)
     finally:
         sys.stdout.flush()
@@ -73,14 +65,17 @@ def _failed(message: str) -> int:
     return _EXIT_ERROR
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(wanted: str) -> argparse.ArgumentParser:
+    """The parser of all commands; where one of ours is wanted, other packages are not looked for."""
     parser = argparse.ArgumentParser(
-        prog="pagedkv", description="Paged KV caches: what one would do under real traffic."
+        prog="pagedkv", description="Paged KV caches: what one does under real traffic, and what changed."
     )
     parser.add_argument("--version", action="version", version=f"pagedkv {version('pagedkv')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in COMMANDS:
+    for command in COMMANDS.values():
         command.add_parser(commands)
+    if wanted not in COMMANDS:
+        add_installed(commands, COMMANDS, wanted)
     return parser
 
 

@@ -5,7 +5,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-__all__ = ["print_json", "print_table", "printable", "progress_bar"]
+__all__ = ["Line", "print_json", "print_lines", "print_table", "printable", "progress_bar"]
+
+Line = Iterable[tuple[str, str]]
+"""A line of a terminal: texts, each with a style as rich names it, or ""."""
 
 
 def print_json(values: Mapping[str, object]) -> None:
@@ -31,10 +34,27 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     sys.stdout.write(shown.get())
 
 
+def print_lines(lines: Iterable[Line]) -> None:
+    """Print lines on stdout, however long; colour only where the terminal has it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False)
+    with console.capture() as shown:
+        for line in lines:
+            console.print(Text.assemble(*((printable(text), style) for text, style in line)), soft_wrap=True)
+    sys.stdout.write(shown.get())
+
+
 def printable(text: str) -> str:
-    """The text on one line, with escapes for what stdout cannot show."""
+    """The text on one line, with escapes for what stdout cannot show and for what steers a terminal."""
     encoding = sys.stdout.encoding or "ascii"
-    return " ".join(text.splitlines()).encode(encoding, "backslashreplace").decode(encoding)
+    shown = "".join(each if each.isprintable() else _escape(each) for each in " ".join(text.splitlines()))
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _escape(character: str) -> str:
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
 
 
 @contextmanager

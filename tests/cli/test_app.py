@@ -23,10 +23,9 @@ def test_help_lists_the_commands(pagedkv: Pagedkv) -> None:
     """`--help` names every command."""
     found = pagedkv("--help")
 
-    names = [str(command).split("'")[1].rpartition(".")[2] for command in COMMANDS]
     assert found.code == 0
-    assert "replay" in names
-    assert [name for name in names if f"    {name} " not in found.stdout] == []
+    assert "replay" in COMMANDS
+    assert [name for name in COMMANDS if f"    {name} " not in found.stdout] == []
 
 
 @pytest.mark.parametrize("arguments", [(), ("reply",), ("replay",), ("replay", "x", "--nope")])

@@ -1,0 +1,76 @@
+"""A comparison for a terminal: a block of lines for each benchmark, worst first."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+from pagedkv.cli.output import Line
+from pytest_pagedkv.baselines.commands.changes import Change, Comparison, Kind, percent
+from pytest_pagedkv.baselines.commands.wording import counted, sides, title
+from pytest_pagedkv.baselines.compare import Difference
+
+__all__ = ["as_lines", "name_lines"]
+
+_STYLES = {"worse": "bold red", "better": "green", "gone": "yellow", "new": "cyan", "changed": "yellow"}
+_INDENT = "  "
+
+
+def as_lines(comparison: Comparison) -> Iterator[Line]:
+    """The lines, each as texts with styles."""
+    yield [(f"{comparison.before} -> {comparison.after}", "bold")]
+    yield []
+    for change in comparison.changes:
+        yield from _block(change)
+    for note in comparison.notes:
+        yield [("note     ", ""), (note, "")]
+    if comparison.changes or comparison.notes:
+        yield []
+    yield [(comparison.summary(), "bold")]
+
+
+def name_lines(word: str, key: str, about: str = "") -> Iterator[Line]:
+    """A word and a benchmark, on two lines if the terminal is too narrow for one."""
+    head = (f"{word:7}  ", _STYLES.get(word, ""))
+    if len(head[0] + key + about) <= _width() or "::" not in key:
+        yield [head, (key, ""), (about, "dim")]
+        return
+    file, _, test = key.partition("::")
+    yield [head, (f"{file}::", "")]
+    yield [(" " * len(head[0]) + test, ""), (about, "dim")]
+
+
+def _block(change: Change) -> Iterator[Line]:
+    side = change.after if change.before is None else change.before
+    about = ""
+    if change.kind in (Kind.NEW, Kind.GONE) and side is not None:
+        about = f"   {counted(len(side.counters), 'counter')}"
+    yield from name_lines(change.kind, title(change.place), about)
+    yield from _counters(change.differences)
+    if change.reason is not None:
+        yield [(f"{_INDENT}reason: {change.reason}", "")]
+    elif change.kind is Kind.REASON:
+        yield [(f"{_INDENT}its reason is withdrawn", "")]
+
+
+def _counters(differences: list[Difference]) -> Iterator[Line]:
+    """A row for each counter, in columns."""
+    rows = [
+        (each.name, before, "->", after, percent(each), each.verdict.value)
+        for each in differences
+        for before, after in (sides(each),)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *numbers, verdict in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=False)]
+        yield [
+            (f"{_INDENT}{name:<{widths[0]}}  {' '.join(cells)}  ", ""),
+            (verdict, _STYLES.get(verdict, "")),
+        ]
+
+
+def _width() -> int:
+    """Columns of the terminal; without one, nothing is too long."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    return sys.maxsize
