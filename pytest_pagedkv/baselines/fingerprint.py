@@ -11,7 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pytest_pagedkv.baselines.machine import UNKNOWN, cpu_name, gpu, processor
 
-__all__ = ["Fingerprint", "fingerprint", "mismatches"]
+__all__ = ["REFERENCE_VERSION", "Fingerprint", "fingerprint", "mismatches"]
+
+REFERENCE_VERSION = "1"
+"""The unit of calibrated time; goes up when the reference workload changes."""
 
 _VENDORS = {"AuthenticAMD": "amd", "GenuineIntel": "intel", "0x41": "arm", "0xc0": "ampere"}
 _GPU_COMPARED = ("gpu", "gpu_memory_mib", "compute_capability", "driver")
@@ -57,6 +60,7 @@ def fingerprint(device: str = "cpu") -> Fingerprint:
         "implementation": platform.python_implementation(),
         "torch": _minor(_installed("torch")),
         "triton": _minor(_installed("triton")),
+        "reference_workload": REFERENCE_VERSION,
         **processor(),
     }
     recorded = {

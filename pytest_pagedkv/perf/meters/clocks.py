@@ -26,11 +26,12 @@ class HostClock:
 
     Args:
         now: reads it, in ns.
+        name: of the range that a profiler sees around each batch.
     """
 
-    def __init__(self, now: Callable[[], int]) -> None:
+    def __init__(self, now: Callable[[], int], name: str = "round") -> None:
         self._now = now
-        self._range = nvtx_range("round")
+        self._range = nvtx_range(name)
 
     def batch(self, call: Call, num_calls: int) -> float:
         """Make this many calls; returns how long they took together in ns."""
@@ -42,11 +43,21 @@ class HostClock:
             return now() - start
 
 
-def clock_of(metric: str) -> Clock:
-    """A clock for a marker's metric: "cpu", "wall" or "cuda".
+def clock_of(metric: str, name: str = "round") -> Clock:
+    """A clock for a marker's metric.
+
+    Args:
+        metric: "cpu" for the CPU time of this thread, "wall" for elapsed time, "cuda" for time on the GPU.
+        name: of the range that a profiler sees around each batch.
 
     Raises:
         KeyError: there is no such metric.
+        RuntimeError: the metric is "cuda", and torch has no GPU.
     """
+    if metric == "cuda":
+        from pytest_pagedkv.perf.meters.cuda import CudaClock
+        from pytest_pagedkv.perf.meters.torch_cuda import TorchCuda
+
+        return CudaClock(TorchCuda(), name)
     now = {"cpu": time.thread_time_ns, "wall": time.perf_counter_ns}
-    return HostClock(now[metric])
+    return HostClock(now[metric], name)
