@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.versioned import comparable
 
 __all__ = ["Difference", "Judgement", "Verdict", "differences", "judge"]
 
 _LOWER_IS_BETTER = re.compile(
     r"(^|_)(allocated|blocks_peak|copies|copied|evictions|evicted|launches|misses|out_of_blocks|preemptions"
-    r"|preempted|recomputed|spills|stalls|syncs|wasted)(_|$)"
+    r"|preempted|python_calls|recomputed|spills|stalls|syncs|wasted)(_|$)"
 )
 _HIGHER_IS_BETTER = re.compile(r"(^|_)(hit|hits|reuse|reused|revived)(_|$)")
 
@@ -75,11 +76,15 @@ def differences(before: Mapping[str, int], after: Mapping[str, int]) -> list[Dif
 
 
 def judge(counters: Mapping[str, int], baseline: Entry | None) -> Judgement:
-    """Compare counters with their baseline, worst first; only equal counters are the same."""
+    """Compare counters with their baseline, worst first; only equal counters are the same.
+
+    Counters that belong to another version of Python are left out.
+    """
     if baseline is None:
         return Judgement(Verdict.NEW)
     found = sorted(
-        differences(baseline.counters, counters), key=lambda each: _WORST_FIRST.index(each.verdict)
+        differences(comparable(baseline.counters, counters), counters),
+        key=lambda each: _WORST_FIRST.index(each.verdict),
     )
     return Judgement(_overall({difference.verdict for difference in found}), tuple(map(str, found)))
 

@@ -1,0 +1,41 @@
+"""Counters that belong to a minor version of Python: their names end in it, such as "python_calls_py311"."""
+
+import re
+import sys
+from collections.abc import Mapping
+
+__all__ = ["comparable", "kept", "versioned"]
+
+_VERSIONED = re.compile(r"^(.+)_py(\d{2,})$")
+_HERE = f"{sys.version_info.major}{sys.version_info.minor}"
+
+
+def versioned(name: str) -> str:
+    """The name of a counter as this version of Python counts it."""
+    return f"{name}_py{_HERE}"
+
+
+def comparable(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """What is stored, as far as this version of Python can tell.
+
+    Other versions' counters are left out. One that is stored of another version and not of this one cannot be
+    compared, and reads as it was counted now.
+
+    Args:
+        before: the stored counters.
+        after: those of this run.
+    """
+    elsewhere = {found[1] for name in kept(before) if (found := _VERSIONED.match(name))}
+    here = {name: count for name, count in before.items() if not _is_foreign(name)}
+    unknown = {versioned(name) for name in elsewhere} & (after.keys() - here.keys())
+    return here | {name: after[name] for name in unknown}
+
+
+def kept(before: Mapping[str, int]) -> dict[str, int]:
+    """The stored counters of other versions, which an update of this one leaves as they are."""
+    return {name: count for name, count in before.items() if _is_foreign(name)}
+
+
+def _is_foreign(name: str) -> bool:
+    found = _VERSIONED.match(name)
+    return found is not None and found[2] != _HERE
