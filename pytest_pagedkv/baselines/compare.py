@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pytest_pagedkv.baselines.schema import Entry
-from pytest_pagedkv.baselines.versioned import comparable
+from pytest_pagedkv.baselines.versioned import comparable, is_versioned
 
 __all__ = ["Difference", "Judgement", "Verdict", "differences", "judge"]
 
@@ -50,7 +50,9 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """Better or worse if the name tells which way is good, else changed."""
+        """Better or worse if the name tells which way is good, else changed; so is a meter that came or went."""
+        if None in (self.before, self.after) and is_versioned(self.name):
+            return Verdict.CHANGED
         direction = _direction(self.name) * ((self.after or 0) - (self.before or 0))
         return Verdict.BETTER if direction > 0 else Verdict.WORSE if direction < 0 else Verdict.CHANGED
 

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Mapping
 
-__all__ = ["comparable", "kept", "versioned"]
+__all__ = ["comparable", "is_versioned", "kept", "versioned"]
 
 _VERSIONED = re.compile(r"^(.+)_py(\d{2,})$")
 _HERE = f"{sys.version_info.major}{sys.version_info.minor}"
@@ -13,6 +13,11 @@ _HERE = f"{sys.version_info.major}{sys.version_info.minor}"
 def versioned(name: str) -> str:
     """The name of a counter as this version of Python counts it."""
     return f"{name}_py{_HERE}"
+
+
+def is_versioned(name: str) -> bool:
+    """The counter belongs to a version of Python, whichever."""
+    return _VERSIONED.match(name) is not None
 
 
 def comparable(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

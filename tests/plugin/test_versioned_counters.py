@@ -15,7 +15,7 @@ def test_a_name_ends_in_the_version() -> None:
 
 
 def test_counters_of_another_python_are_not_compared() -> None:
-    """What is stored for another version neither differs nor is missed; of this one every difference counts."""
+    """What is stored for another version neither differs nor is missed; of this one all counts."""
     assert judge({HERE: 5, "n": 1}, Entry({HERE: 5, OTHER: 9, "n": 1})).verdict is Verdict.SAME
     assert judge({HERE: 5, "n": 1}, Entry({OTHER: 9, "n": 1})).verdict is Verdict.SAME
     assert judge({HERE: 6}, Entry({HERE: 5, OTHER: 9})).details == (f"{HERE} 5 -> 6 (worse)",)
