@@ -1,0 +1,108 @@
+"""What plots are made of: dots, lines, bands, axes and labels, as SVG in pixels."""
+
+from collections.abc import Iterable, Sequence
+
+from pytest_pagedkv.report.page.axis import Scale
+from pytest_pagedkv.report.page.html import Markup, element, joined, void
+from pytest_pagedkv.report.wording import duration
+
+__all__ = [
+    "LEFT",
+    "RIGHT",
+    "arrow",
+    "band",
+    "diamond",
+    "dots",
+    "figure",
+    "label",
+    "line",
+    "polyline",
+    "shown_duration",
+    "x_axis",
+    "y_axis",
+]
+
+LEFT = 64
+"""Where the area of a plot begins, behind the labels of its axis."""
+RIGHT = 594
+"""Where it ends, before the labels at its right."""
+_WIDTH = 640
+
+_ARROWS = {"right": "l5 4-5 4z", "left": "l-5 4 5 4z", "up": "l4-5 4 5z", "down": "l4 5 4-5z"}
+
+
+def figure(title: str, caption: str, told: str, height: float, *parts: Markup) -> Markup:
+    """A plot with its title, what its marks mean, and a text for those who do not see it."""
+    svg = element("svg", *parts, viewBox=f"0 0 {_WIDTH} {height:g}", role="img", aria_label=told)
+    return element(
+        "figure",
+        element("h3", title),
+        element("div", svg, class_="plot"),
+        element("figcaption", caption),
+    )
+
+
+def shown_duration(nanoseconds: float) -> str:
+    """Three digits, a space and a unit."""
+    return duration(nanoseconds, space="\N{NO-BREAK SPACE}", micro="\N{MICRO SIGN}")
+
+
+def label(text: str, x: float, y: float, style: str) -> Markup:
+    """Text; the style "middle" or "end" says which part of it is at x."""
+    return element("text", text, class_=style, x=x, y=y)
+
+
+def line(style: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    """A straight line."""
+    return void("path", class_=style, d=f"M{_pixel(x1)} {_pixel(y1)}L{_pixel(x2)} {_pixel(y2)}")
+
+
+def dots(places: Iterable[tuple[float, float]], style: str) -> Markup:
+    """One path for all dots, of lines without length that have round ends."""
+    return void("path", class_=f"dots {style}", d="".join(f"M{round(x)} {round(y)}h0" for x, y in places))
+
+
+def polyline(style: str, places: Sequence[tuple[float, float]]) -> Markup:
+    """A line from place to place; nothing if there are not two."""
+    if len(places) < 2:
+        return Markup("")
+    return void("path", class_=style, d="M" + "L".join(f"{_pixel(x)} {_pixel(y)}" for x, y in places))
+
+
+def diamond(x: float, y: float) -> Markup:
+    """The mark of the one value that matters."""
+    return void("path", class_="mark", d=f"M{_pixel(x)} {_pixel(y - 6)}l6 6-6 6-6-6z")
+
+
+def arrow(x: float, y: float, where: str) -> Markup:
+    """The mark of a value not to scale, at the edge beyond which it lies: "left", "right", "up" or "down"."""
+    left, top = (x - 4, y) if where in ("up", "down") else (x, y - 4)
+    return void("path", class_="mark", d=f"M{_pixel(left)} {_pixel(top)}{_ARROWS[where]}")
+
+
+def band(y: Scale, low: float, high: float, names: tuple[str, str] = ("", "")) -> Markup:
+    """All between two values, which are named at the right."""
+    area = void("rect", class_="band", x=LEFT, y=y(high), width=RIGHT - LEFT, height=y(low) - y(high))
+    edges = zip(names, (low, high), strict=True)
+    return joined(area, *(label(name, RIGHT + 6, y(edge) + 4, "muted") for name, edge in edges if name))
+
+
+def y_axis(y: Scale, ticks: Iterable[tuple[float, str]]) -> Markup:
+    """Grid lines from left to right, each with its number."""
+    found = list(ticks)
+    grid = "".join(f"M{LEFT} {_pixel(y(at))}H{RIGHT}" for at, _ in found)
+    labels = (label(text, LEFT - 8, y(at) + 4, "end") for at, text in found)
+    return joined(void("path", class_="grid", d=grid), *labels)
+
+
+def x_axis(x: Scale, ticks: Iterable[tuple[float, str]], bottom: float) -> Markup:
+    """Grid lines from top to bottom, each with its number below."""
+    found = list(ticks)
+    grid = "".join(f"M{_pixel(x(at))} 4V{_pixel(bottom + 4)}" for at, _ in found)
+    labels = (label(text, x(at), bottom + 18, "middle") for at, text in found)
+    return joined(void("path", class_="grid", d=grid), *labels)
+
+
+def _pixel(value: float) -> str:
+    """A tenth of a pixel is enough."""
+    return f"{value:.1f}".removesuffix(".0")
