@@ -1,10 +1,11 @@
 """The fixtures. What they need is imported when a test asks for them."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pagedkv.state import COUNTING_FOLDER, DUET, STATE
+from pytest_pagedkv.state import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
     from pagedkv import BlockManager
     from pagedkv.traces import Trace
     from pytest_pagedkv.adapter import Adapter
-    from pytest_pagedkv.perf.benchmark import Benchmark, Meter
-    from pytest_pagedkv.perf.meter import Call
+    from pytest_pagedkv.perf.benchmark import Benchmark
     from pytest_pagedkv.perf.recorder import Recorder
     from pytest_pagedkv.perf.traces import Traces
 
@@ -32,28 +32,9 @@ def _pagedkv_recorder(request: pytest.FixtureRequest) -> "Recorder":
 def pagedkv_benchmark(request: pytest.FixtureRequest, _pagedkv_recorder: "Recorder") -> "Benchmark":
     """Counts one call of a function exactly, then times it: `pagedkv_benchmark(fn, setup=...)`."""
     from pytest_pagedkv.perf.benchmark import Benchmark
+    from pytest_pagedkv.perf.metering import exact_counters, meter_of
 
-    return Benchmark(_pagedkv_recorder, _meter(request))
-
-
-def _meter(request: pytest.FixtureRequest) -> "Meter | None":
-    """Times a benchmark of a performance run; None for any other test, and where only counters are wanted."""
-    from pytest_pagedkv.perf.handover import hand_over
-    from pytest_pagedkv.perf.meter import measure
-    from pytest_pagedkv.perf.tested import BENCHMARK
-
-    config = request.config
-    if BENCHMARK not in request.node.stash or COUNTING_FOLDER in config.stash:
-        return None
-    if DUET in config.stash:
-        return config.stash[DUET].meter(request.node.stash[BENCHMARK].mark)
-
-    def meter(call: "Call", rounds: int | None, warmup: int) -> None:
-        benchmark = request.node.stash[BENCHMARK]
-        timing = measure(call, metric=benchmark.mark.metric, rounds=rounds, warmup=warmup)
-        benchmark.timing = hand_over(request, benchmark.mark, timing)
-
-    return meter
+    return Benchmark(_pagedkv_recorder, meter_of(request), partial(exact_counters, request))
 
 
 @pytest.fixture

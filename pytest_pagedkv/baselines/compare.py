@@ -50,7 +50,7 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """Better or worse if the name tells which way is good, else changed; so is a meter that came or went."""
+        """Better or worse if the name tells which way is good, else changed, as if a meter comes or goes."""
         if None in (self.before, self.after) and is_versioned(self.name):
             return Verdict.CHANGED
         direction = _direction(self.name) * ((self.after or 0) - (self.before or 0))

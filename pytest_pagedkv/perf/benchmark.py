@@ -1,17 +1,20 @@
 """What the fixture `pagedkv_benchmark` gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pytest_pagedkv.perf.meter import Call
+from pytest_pagedkv.perf.meters import Call
 from pytest_pagedkv.perf.recorder import Recorder
 
-__all__ = ["Benchmark", "Meter"]
+__all__ = ["Benchmark", "Counter", "Meter"]
 
 T = TypeVar("T")
 
 Meter = Callable[[Call, int | None, int], None]
 """Times a call: call, rounds, warm-up calls."""
+
+Counter = Callable[[Call], Mapping[str, int]]
+"""Counts what a call does besides events."""
 
 
 class Benchmark:
@@ -20,11 +23,13 @@ class Benchmark:
     Args:
         recorder: where the counters go.
         meter: times the function; None where only counters are wanted.
+        counter: counts besides, in a call of its own.
     """
 
-    def __init__(self, recorder: Recorder, meter: Meter | None) -> None:
+    def __init__(self, recorder: Recorder, meter: Meter | None, counter: Counter | None = None) -> None:
         self._recorder = recorder
         self._meter = meter
+        self._counter = counter
         self._is_used = False
 
     def __call__(
@@ -56,10 +61,16 @@ class Benchmark:
         arguments = prepare() if prepare else ()
         with self._recorder.counting():
             result = fn(*arguments)
-        if self._meter is not None:
-            with self._recorder.timing():
-                self._meter(Call(fn=fn, prepare=prepare), rounds, warmup)
+        self._measure(Call(fn=fn, prepare=prepare), rounds, warmup)
         return result
+
+    def _measure(self, call: Call, rounds: int | None, warmup: int) -> None:
+        """Everything but events, which cost time."""
+        with self._recorder.timing():
+            counters = {} if self._counter is None else self._counter(call)
+            if self._meter is not None:
+                self._meter(call, rounds, warmup)
+        self._recorder.record(counters)
 
     def record(self, **counters: int) -> None:
         """Add counters of the test's own: integers that do not depend on the machine.

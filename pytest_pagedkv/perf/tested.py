@@ -1,10 +1,12 @@
 """A performance test of this session, while it runs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pytest
 
 from pytest_pagedkv.baselines import Judgement, Verdict
+from pytest_pagedkv.baselines.timing import StoredResult
 from pytest_pagedkv.marker import PerfMark
 from pytest_pagedkv.report.result import Timing
 
@@ -20,6 +22,8 @@ class TestedBenchmark:
         mark: its marker.
         timing: how long it took, once it is known.
         judgement: the verdict on its counters, once there is one.
+        stored: the verdict on its time against the stored one, once there is one.
+        meters: what was measured besides.
         failures: the verdicts that made it fail.
     """
 
@@ -29,6 +33,8 @@ class TestedBenchmark:
     mark: PerfMark
     timing: Timing | None = None
     judgement: Judgement | None = None
+    stored: StoredResult | None = None
+    meters: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Verdict, ...] = ()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_pagedkv.baselines import Judgement, Verdict
+from pytest_pagedkv.baselines.timing import StoredResult
 from pytest_pagedkv.marker import PerfMark
 
 __all__ = ["Measured", "Result", "Timing"]
@@ -18,15 +19,17 @@ class Timing:
     """How long a call took.
 
     Attributes:
-        metric: "cpu" or "wall".
+        metric: "cpu", "cuda" or "wall".
         num_calls: calls in a round.
         samples_ns: time of one call, averaged over each round.
+        reference_ns: time of the reference workload beside each round; empty where there is none.
         shared: None if pytest-benchmark has the samples too, else why it has not.
     """
 
     metric: str
     num_calls: int
     samples_ns: tuple[float, ...]
+    reference_ns: tuple[float, ...] = ()
     shared: str | None = None
 
     @property
@@ -39,6 +42,14 @@ class Timing:
         """The round in the middle."""
         return median(self.samples_ns)
 
+    @property
+    def calibrated(self) -> tuple[float, ...]:
+        """The rounds as multiples of the reference workload, or in ns where there is none."""
+        if not self.reference_ns:
+            return self.samples_ns
+        pairs = zip(self.samples_ns, self.reference_ns, strict=True)
+        return tuple(sample / reference for sample, reference in pairs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -49,6 +60,8 @@ class Measured:
     counters: Mapping[str, int] | None = None
     judgement: Judgement | None = None
     timing: Timing | None = None
+    stored: StoredResult | None = None
+    meters: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Verdict, ...] = ()
 
     @property
@@ -61,18 +74,22 @@ class Measured:
         plain = asdict(self) | {"failures": [str(verdict) for verdict in self.failures]}
         if self.judgement is not None:
             plain["judgement"] = [str(self.judgement.verdict), list(self.judgement.details)]
+        if self.stored is not None:
+            plain["stored"] = self.stored.as_plain()
         return plain
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Measured":
         """Back from built-in types."""
-        judgement, timing = plain["judgement"], plain["timing"]
+        judgement, timing, stored = plain["judgement"], plain["timing"], plain["stored"]
         return cls(
             key=plain["key"],
             mark=PerfMark(**plain["mark"]),
             counters=plain["counters"],
             judgement=judgement and Judgement(Verdict(judgement[0]), tuple(judgement[1])),
             timing=timing and Timing(**timing),
+            stored=stored and StoredResult.from_plain(stored),
+            meters=plain["meters"],
             failures=tuple(map(Verdict, plain["failures"])),
         )
 
