@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,21 +22,22 @@ class Outcome(NamedTuple):
 Pagedkv = Callable[..., Outcome]
 
 
+def run_captured(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
+    """Run `pagedkv` with these arguments in this process."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as end:  # argparse ends the process itself
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return Outcome(code, captured.out, captured.err)
+
+
 @pytest.fixture
 def pagedkv(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Pagedkv:
     """Run `pagedkv` with these arguments, as if on a terminal of ordinary width without colour."""
     for variable in ("COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(variable, raising=False)
-
-    def run(*arguments: object) -> Outcome:
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # argparse ends the process itself
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return run
+    return partial(run_captured, capsys)
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pytest_pagedkv.baselines.commands.snapshot import Place, Snapshot
-from pytest_pagedkv.baselines.compare import Difference, Verdict, differences, judge
-from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.commands.moves import Move, as_json, moves
+from pytest_pagedkv.baselines.commands.snapshot import Place, Snapshot, Stored
+from pytest_pagedkv.baselines.fingerprint import mismatches
 
-__all__ = ["Change", "Comparison", "Kind", "compare", "percent"]
-
-_MANY_FOLD = 100
+__all__ = ["Change", "Comparison", "Kind", "compare"]
 
 
 class Kind(StrEnum):
@@ -26,7 +24,6 @@ class Kind(StrEnum):
 
 
 _ORDER = list(Kind)
-_WORST_FIRST = (Verdict.WORSE, Verdict.CHANGED, Verdict.BETTER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +37,25 @@ class Change:
     """
 
     place: Place
-    before: Entry | None
-    after: Entry | None
+    before: Stored | None
+    after: Stored | None
 
     @property
-    def kind(self) -> Kind:
-        """What became of it: the verdict on its counters, if both sides have some."""
+    def moves(self) -> list[Move]:
+        """What moved, worst first; nothing if one side has no entry."""
+        return [] if self.before is None or self.after is None else moves(self.before, self.after)
+
+    @property
+    def kind(self) -> Kind | None:
+        """What became of it; None if nothing did."""
         if self.before is None or self.after is None:
             return Kind.NEW if self.before is None else Kind.GONE
-        verdict = judge(self.after.counters, self.before).verdict
-        return Kind.REASON if verdict is Verdict.SAME else Kind(verdict)
-
-    @property
-    def differences(self) -> list[Difference]:
-        """The counters that moved, worst first; none if one side has no entry."""
-        if self.before is None or self.after is None:
-            return []
-        found = differences(self.before.counters, self.after.counters)
-        return sorted(found, key=lambda each: _WORST_FIRST.index(each.verdict))
+        verdicts = {Kind(move.verdict) for move in self.moves}
+        if not verdicts:
+            return None if self.before.reason == self.after.reason else Kind.REASON
+        return (
+            Kind.WORSE if Kind.WORSE in verdicts else verdicts.pop() if len(verdicts) == 1 else Kind.CHANGED
+        )
 
     @property
     def reason(self) -> str | None:
@@ -72,12 +70,9 @@ class Change:
             "environment": self.place.environment or None,
             "benchmark": self.place.key,
             "change": self.kind,
-            "before": _entry_as_json(self.before),
-            "after": _entry_as_json(self.after),
-            "differences": [
-                {"counter": each.name, "before": each.before, "after": each.after, "verdict": each.verdict}
-                for each in self.differences
-            ],
+            "before": as_json(self.before),
+            "after": as_json(self.after),
+            "moves": [move.as_json() for move in self.moves],
         }
 
 
@@ -89,7 +84,7 @@ class Comparison:
         before: label of the one.
         after: label of the other.
         changes: what differs, worst first.
-        num_same: entries that are equal.
+        num_same: entries that have not changed.
         num_unknown: entries of one side about which the other, a run, says nothing.
         notes: what could not be compared.
     """
@@ -103,10 +98,10 @@ class Comparison:
 
     def summary(self) -> str:
         """How many there are of each kind, on one line."""
-        numbers = Counter(change.kind.value for change in self.changes)
-        words = {"reason": "with another reason"}
+        numbers = Counter(change.kind for change in self.changes)
+        words = {Kind.REASON: "with another reason"}
         parts = [f"{numbers[kind]} {words.get(kind, kind)}" for kind in Kind if kind in numbers]
-        parts.append(f"{self.num_same} same")
+        parts.append(f"{self.num_same} unchanged")
         if self.num_unknown:
             parts.append(f"{self.num_unknown} not in the run")
         return ", ".join(parts)
@@ -117,7 +112,7 @@ class Comparison:
             "before": self.before,
             "after": self.after,
             "changes": [change.as_json() for change in self.changes],
-            "num_same": self.num_same,
+            "num_unchanged": self.num_same,
             "num_not_in_run": self.num_unknown,
             "notes": list(self.notes),
         }
@@ -125,40 +120,45 @@ class Comparison:
 
 def compare(before: Snapshot, after: Snapshot) -> Comparison:
     """Set two snapshots side by side; what a run does not know is neither new nor gone."""
-    with_reasons = before.is_whole and after.is_whole
-    changes: list[Change] = []
-    num_same = num_unknown = 0
-    for place in before.entries.keys() | after.entries.keys():
-        change = Change(place=place, before=before.entries.get(place), after=after.entries.get(place))
-        if not all(place in side.entries or side.lacks(place) for side in (before, after)):
-            num_unknown += 1
-        elif change.before == change.after or (change.kind is Kind.REASON and not with_reasons):
-            num_same += 1
-        else:
-            changes.append(change)
+    problems = _other_environments(before, after)
+    places = {
+        place for place in before.entries.keys() | after.entries.keys() if place.environment not in problems
+    }
+    known = {place for place in places if before.knows(place) and after.knows(place)}
+    changes = [
+        change
+        for place in known
+        if _counts(
+            change := Change(place=place, before=before.entries.get(place), after=after.entries.get(place)),
+            with_reasons=before.is_whole and after.is_whole,
+        )
+    ]
     return Comparison(
         before=before.label,
         after=after.label,
-        changes=tuple(sorted(changes, key=lambda each: (_ORDER.index(each.kind), each.place))),
-        num_same=num_same,
-        num_unknown=num_unknown,
-        notes=before.notes + after.notes,
+        changes=tuple(sorted(changes, key=_rank)),
+        num_same=len(known) - len(changes),
+        num_unknown=len(places) - len(known),
+        notes=before.notes + after.notes + tuple(problems.values()),
     )
 
 
-def percent(difference: Difference) -> str:
-    """The relative change of a counter; "" where it was 0 or did not exist."""
-    before, after = difference.before, difference.after
-    if not before or after is None:
-        return ""
-    moved = abs(after - before)
-    sign = "+" if (after - before) * before > 0 else "-"
-    if moved >= _MANY_FOLD * abs(before):
-        return f"{sign}{moved // abs(before)}x"
-    return f"{sign}{moved / abs(before):.1%}" if 2000 * moved >= abs(before) else f"{sign}<0.1%"
+def _counts(change: Change, *, with_reasons: bool) -> bool:
+    return change.kind is not None and (with_reasons or change.kind is not Kind.REASON)
 
 
-def _entry_as_json(entry: Entry | None) -> dict[str, Any] | None:
-    if entry is None:
-        return None
-    return {"counters": dict(entry.counters), "reason": entry.reason}
+def _rank(change: Change) -> tuple[int, Place]:
+    return _ORDER.index(change.kind or Kind.REASON), change.place
+
+
+def _other_environments(before: Snapshot, after: Snapshot) -> dict[str, str]:
+    """Environments that share a name and are not the same: a note for each."""
+    found = {
+        name: mismatches(after.environments[name], before.environments[name])
+        for name in sorted(before.environments.keys() & after.environments.keys())
+    }
+    return {
+        name: f"timings of {name}: not compared, {', '.join(fields)}"
+        for name, fields in found.items()
+        if fields
+    }

@@ -76,7 +76,7 @@ class Repository:
             about, _, path = line.partition(b"\t")
             mode, _, sha = about.decode().split()
             within = PurePosixPath(os.fsdecode(path)).relative_to(inside)
-            if within.name == "" or (mode not in _FILE_MODES and within.suffix == ".json"):
+            if within.name == "" or mode not in _FILE_MODES:
                 raise BaselineError(
                     f"{commit}:{os.fsdecode(path)} is a link or a submodule or no folder, which is not "
                     "followed; name a commit in which it is an ordinary folder of files"

@@ -6,9 +6,15 @@ from itertools import groupby
 from pathlib import Path
 
 from pagedkv.cli.output import Line, print_json, print_lines
-from pytest_pagedkv.baselines.commands.snapshot import Place, Snapshot, check_folder, folder_snapshot
+from pytest_pagedkv.baselines.commands.moves import as_json, size
+from pytest_pagedkv.baselines.commands.snapshot import (
+    Place,
+    Snapshot,
+    Stored,
+    check_folder,
+    folder_snapshot,
+)
 from pytest_pagedkv.baselines.commands.wording import counted
-from pytest_pagedkv.baselines.schema import Entry
 
 __all__ = ["add_parser", "run"]
 
@@ -51,20 +57,20 @@ def _lines(stored: Snapshot) -> Iterator[Line]:
         yield [(f"{stored.label}: no benchmark", "")]
 
 
-def _table(entries: Mapping[str, Entry]) -> Iterator[Line]:
+def _table(entries: Mapping[str, Stored]) -> Iterator[Line]:
     width = max(map(len, entries))
     for test, entry in entries.items():
-        yield [(f"   {test:<{width}}", ""), (f"  {counted(len(entry.counters), 'counter')}", "dim")]
+        yield [(f"   {test:<{width}}", ""), (f"  {size(entry)}", "dim")]
         if entry.reason is not None:
             yield [(f"     reason: {entry.reason}", "")]
 
 
-def _groups(stored: Snapshot) -> Iterator[tuple[tuple[str, str], dict[Place, Entry]]]:
+def _groups(stored: Snapshot) -> Iterator[tuple[tuple[str, str], dict[Place, Stored]]]:
     for group, places in groupby(sorted(stored.entries), lambda place: (place.kind, place.environment)):
         yield group, {place: stored.entries[place] for place in places}
 
 
-def _total(entries: Mapping[Place, Entry]) -> str:
+def _total(entries: Mapping[Place, Stored]) -> str:
     return counted(len(entries), "benchmark")
 
 
@@ -76,8 +82,7 @@ def _as_json(stored: Snapshot) -> dict[str, object]:
                 "kind": place.kind,
                 "environment": place.environment or None,
                 "benchmark": place.key,
-                "counters": dict(entry.counters),
-                "reason": entry.reason,
+                **(as_json(entry) or {}),
             }
             for place, entry in sorted(stored.entries.items())
         ],

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from pagedkv.cli.output import printable
-from pytest_pagedkv.baselines.commands.changes import Change, Comparison, Kind, percent
-from pytest_pagedkv.baselines.commands.wording import counted, sides, title
-from pytest_pagedkv.baselines.compare import Difference
+from pytest_pagedkv.baselines.commands.changes import Change, Comparison, Kind
+from pytest_pagedkv.baselines.commands.moves import Move, size
+from pytest_pagedkv.baselines.commands.wording import counted, title
 
 __all__ = ["as_markdown", "code"]
 
@@ -50,7 +50,7 @@ def _tables(changes: Sequence[Change]) -> Iterator[str]:
 
 def _rows(change: Change) -> list[str]:
     """A row for each counter and one for the reason; the first has the benchmark's name."""
-    rows = [(each.verdict.value, code(each.name), *_numbers(each)) for each in change.differences]
+    rows = [(move.verdict.value, _name(move), *_numbers(move)) for move in change.moves]
     if change.reason is not None:
         rows.append(("reason", code(change.reason), "", "", ""))
     elif change.kind is Kind.REASON:
@@ -63,8 +63,12 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _numbers(difference: Difference) -> tuple[str, str, str]:
-    return *sides(difference), percent(difference).replace("<", "&lt;")
+def _name(move: Move) -> str:
+    return code(move.name) + (f" ({move.remark})" if move.remark else "")
+
+
+def _numbers(move: Move) -> tuple[str, str, str]:
+    return *move.sides, move.percent.replace("<", "&lt;")
 
 
 def _names(kind: Kind, changes: Sequence[Change]) -> Iterator[str]:
@@ -74,7 +78,7 @@ def _names(kind: Kind, changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _size(change: Change) -> str:
-    return "" if change.after is None else f", {counted(len(change.after.counters), 'counter')}"
+    return "" if change.after is None else f", {size(change.after)}"
 
 
 def _folded(summary: str, lines: Sequence[str], max_lines: int) -> Iterator[str]:

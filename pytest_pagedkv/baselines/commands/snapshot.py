@@ -1,18 +1,39 @@
 """The baselines of one place and time, such as a folder, a commit or a run, all seen alike."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pagedkv.errors import BaselineError
-from pytest_pagedkv.baselines.schema import Entry
-from pytest_pagedkv.baselines.store import Baselines
+from pytest_pagedkv.baselines.folder import Folder
+from pytest_pagedkv.baselines.schema import Entry, parse, render
+from pytest_pagedkv.baselines.timing_schema import (
+    TimingEntry,
+    parse_environment,
+    parse_timings,
+    render_timings,
+)
 
-__all__ = ["KINDS", "Place", "Snapshot", "folder_snapshot"]
+__all__ = [
+    "ENVIRONMENT",
+    "KINDS",
+    "Place",
+    "Snapshot",
+    "Stored",
+    "check_folder",
+    "folder_snapshot",
+    "folders",
+]
 
-KINDS = ("counters", "kernels", "timing")
+KINDS = ("counters", "timing")
 """Sub-folders of a folder of baselines."""
+
+ENVIRONMENT = "env.json"
+"""The file beside timings that says where they were taken."""
+
+Stored = Entry | TimingEntry
+"""What is stored of a benchmark."""
 
 
 class Place(NamedTuple):
@@ -25,42 +46,59 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Baselines, or the counters of a run in their place.
+    """Baselines, or what a run measured in their place.
 
     Attributes:
         label: what it is, as the user named it and more precisely.
         entries: what is known of each benchmark.
+        environments: the fields of each environment that have to be equal for timings to be compared.
         is_whole: a benchmark without entry has none; a run only knows the benchmarks that it ran.
         gone: benchmarks whose test is certainly gone.
         notes: what is left out, and why.
     """
 
     label: str
-    entries: Mapping[Place, Entry]
+    entries: Mapping[Place, Stored]
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     is_whole: bool = True
     gone: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
-    def lacks(self, place: Place) -> bool:
-        """There is certainly no such entry."""
-        return place not in self.entries and (self.is_whole or place.key in self.gone)
+    def knows(self, place: Place) -> bool:
+        """There is such an entry, or certainly none."""
+        return place in self.entries or self.is_whole or place.key in self.gone
 
 
-def folder_snapshot(folder: Path, shown: str, label: str | None = None) -> Snapshot:
+def folders(directory: Path, shown: str) -> Iterator[tuple[str, str, Folder[Any]]]:
+    """The folders of files that a folder of baselines has, with their kind and environment."""
+    yield "counters", "", Folder(directory / "counters", f"{shown}/counters", parse, render)
+    timing = directory / "timing"
+    for path in sorted(timing.iterdir()) if timing.is_dir() else ():
+        if path.is_dir():
+            folder = Folder(path, f"{shown}/timing/{path.name}", parse_timings, render_timings)
+            yield "timing", path.name, folder
+
+
+def folder_snapshot(directory: Path, shown: str, label: str | None = None) -> Snapshot:
     """All baselines of a folder, which need not exist.
 
     Args:
-        folder: the folder with the sub-folders of `KINDS`.
+        directory: the folder with the sub-folders of `KINDS`.
         shown: its name in messages about its files.
         label: the name of the snapshot, by default the same.
 
     Raises:
         BaselineError: a file cannot be read, or is not what it must be.
     """
-    stored = Baselines(folder, shown)
-    found = ((key, stored.get(key)) for key in stored.keys())  # noqa: SIM118 - no mapping
-    entries = {Place("counters", "", key): entry for key, entry in found if entry is not None}
-    return Snapshot(label=label or shown, entries=entries)
+    entries: dict[Place, Stored] = {}
+    environments: dict[str, Mapping[str, str]] = {}
+    for kind, environment, folder in folders(directory, shown):
+        entries |= {
+            Place(kind, environment, key): entry for key, entry in folder.read(but=ENVIRONMENT).items()
+        }
+        if environment:
+            environments[environment] = _environment(folder)
+    return Snapshot(label=label or shown, entries=entries, environments=environments)
 
 
 def check_folder(folder: Path, shown: str) -> None:
@@ -69,11 +107,19 @@ def check_folder(folder: Path, shown: str) -> None:
     Raises:
         BaselineError: it cannot.
     """
+    names = " or ".join(f"{kind}/" for kind in KINDS)
     if not folder.is_dir():
-        raise BaselineError(f"{shown}: no such folder; name the one that holds {_folders()}")
+        raise BaselineError(f"{shown}: no such folder; name the one that holds {names}")
     if not any((folder / kind).is_dir() for kind in KINDS):
-        raise BaselineError(f"{shown}: holds no baselines; name the folder that holds {_folders()}")
+        raise BaselineError(f"{shown}: holds no baselines; name the folder that holds {names}")
 
 
-def _folders() -> str:
-    return ", ".join(f"{kind}/" for kind in KINDS[:-1]) + f" or {KINDS[-1]}/"
+def _environment(folder: Folder[Any]) -> Mapping[str, str]:
+    shown = f"{folder.shown}/{ENVIRONMENT}"
+    try:
+        return parse_environment((folder.path / ENVIRONMENT).read_bytes(), shown).compared
+    except OSError as error:
+        raise BaselineError(
+            f"{shown}: cannot be read ({error.strerror}), and without it the timings beside it mean nothing; "
+            f"restore it from git, or delete {folder.shown}"
+        ) from error

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 
 from pagedkv.cli.output import Line
-from pytest_pagedkv.baselines.commands.changes import Change, Comparison, Kind, percent
-from pytest_pagedkv.baselines.commands.wording import counted, sides, title
-from pytest_pagedkv.baselines.compare import Difference
+from pytest_pagedkv.baselines.commands.changes import Change, Comparison, Kind
+from pytest_pagedkv.baselines.commands.moves import Move, size
+from pytest_pagedkv.baselines.commands.wording import title
 
 __all__ = ["as_lines", "name_lines"]
 
@@ -44,28 +44,26 @@ def _block(change: Change) -> Iterator[Line]:
     side = change.after if change.before is None else change.before
     about = ""
     if change.kind in (Kind.NEW, Kind.GONE) and side is not None:
-        about = f"   {counted(len(side.counters), 'counter')}"
-    yield from name_lines(change.kind, title(change.place), about)
-    yield from _counters(change.differences)
+        about = f"   {size(side)}"
+    yield from name_lines(change.kind or Kind.REASON, title(change.place), about)
+    yield from _moves(change.moves)
     if change.reason is not None:
         yield [(f"{_INDENT}reason: {change.reason}", "")]
     elif change.kind is Kind.REASON:
         yield [(f"{_INDENT}its reason is withdrawn", "")]
 
 
-def _counters(differences: list[Difference]) -> Iterator[Line]:
-    """A row for each counter, in columns."""
-    rows = [
-        (each.name, before, "->", after, percent(each), each.verdict.value)
-        for each in differences
-        for before, after in (sides(each),)
-    ]
+def _moves(found: list[Move]) -> Iterator[Line]:
+    """A row for each, in columns."""
+    rows = [(move.name, move.sides[0], "->", move.sides[1], move.percent) for move in found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *numbers, verdict in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=False)]
+    for move, (name, *numbers) in zip(found, rows, strict=True):
+        cells = (f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=True))
+        remark = f", {move.remark}" if move.remark else ""
         yield [
             (f"{_INDENT}{name:<{widths[0]}}  {' '.join(cells)}  ", ""),
-            (verdict, _STYLES.get(verdict, "")),
+            (move.verdict.value, _STYLES.get(move.verdict, "")),
+            (remark, ""),
         ]
 
 

@@ -1,9 +1,8 @@
-"""Words that several forms of output share."""
+"""Words that several commands share."""
 
 from pytest_pagedkv.baselines.commands.snapshot import Place
-from pytest_pagedkv.baselines.compare import Difference, Verdict
 
-__all__ = ["counted", "sides", "title"]
+__all__ = ["counted", "title"]
 
 
 def counted(number: int, word: str) -> str:
@@ -12,13 +11,5 @@ def counted(number: int, word: str) -> str:
 
 
 def title(place: Place) -> str:
-    """A benchmark's name, with what it is about unless that is counters."""
-    about = " ".join(part for part in (place.kind, place.environment) if part)
-    return place.key if place.kind == "counters" else f"{place.key} ({about})"
-
-
-def sides(difference: Difference) -> tuple[str, str]:
-    """A counter before and after; an event counter that never moved is not stored, and reads 0."""
-    absent = "absent" if difference.verdict is Verdict.CHANGED else "0"
-    before, after = difference.before, difference.after
-    return absent if before is None else str(before), absent if after is None else str(after)
+    """A benchmark's name, with the environment where it matters."""
+    return place.key if place.kind == "counters" else f"{place.key} ({place.environment})"
