@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from pytest_pagedkv.baselines.commands.moves import Move
 from pytest_pagedkv.baselines.commands.markdown import code
+from pytest_pagedkv.baselines.commands.moves import Move
 from pytest_pagedkv.baselines.compare import Verdict
 from pytest_pagedkv.baselines.schema import Entry
 from tests.baselines.conftest import TEST_FILE, Project, key
