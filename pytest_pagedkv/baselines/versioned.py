@@ -20,27 +20,29 @@ def is_versioned(name: str) -> bool:
     return _VERSIONED.match(name) is not None
 
 
-def comparable(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """What is stored, as far as this version of Python can tell.
+def comparable(before: Mapping[str, int], after: Mapping[str, int], python: str = _HERE) -> dict[str, int]:
+    """What is stored, as far as one version of Python can tell.
 
     Other versions' counters are left out. One that is stored of another version and not of this one cannot be
     compared, and reads as it was counted now.
 
     Args:
         before: the stored counters.
-        after: those of this run.
+        after: those of a run.
+        python: the version that the run had, such as "311"; by default this one.
     """
-    elsewhere = {found[1] for name in kept(before) if (found := _VERSIONED.match(name))}
-    here = {name: count for name, count in before.items() if not _is_foreign(name)}
-    unknown = {versioned(name) for name in elsewhere} & (after.keys() - here.keys())
+    foreign = kept(before, python)
+    elsewhere = {found[1] for name in foreign if (found := _VERSIONED.match(name))}
+    here = {name: count for name, count in before.items() if name not in foreign}
+    unknown = {f"{name}_py{python}" for name in elsewhere} & (after.keys() - here.keys())
     return here | {name: after[name] for name in unknown}
 
 
-def kept(before: Mapping[str, int]) -> dict[str, int]:
+def kept(before: Mapping[str, int], python: str = _HERE) -> dict[str, int]:
     """The stored counters of other versions, which an update of this one leaves as they are."""
-    return {name: count for name, count in before.items() if _is_foreign(name)}
+    return {name: count for name, count in before.items() if _is_foreign(name, python)}
 
 
-def _is_foreign(name: str) -> bool:
+def _is_foreign(name: str, python: str) -> bool:
     found = _VERSIONED.match(name)
-    return found is not None and found[2] != _HERE
+    return found is not None and found[2] != python
