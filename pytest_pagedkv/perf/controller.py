@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_pagedkv.baselines import Collected, SecondPass, Verdict, stale_keys
 from pytest_pagedkv.baselines.duet import DuetResult
+from pytest_pagedkv.baselines.fingerprint import Fingerprint, fingerprint
+from pytest_pagedkv.baselines.spread import read_spreads, write_spreads
 from pytest_pagedkv.perf.duet.process import DuetError
 from pytest_pagedkv.perf.duet.run import compare_with_base
 from pytest_pagedkv.perf.keys import file_of
@@ -135,13 +138,24 @@ class Controller:
 
     def _compare(self, keys: list[str]) -> None:
         """Time what could be counted; nothing else can pass."""
+        run, options = self._run, self._run.options
+        file, environment = run.folder / "selftest.json", fingerprint(options.device)
+        spreads, problem = ({}, "") if options.selftest else read_spreads(file, environment)
         try:
-            comparison = compare_with_base(self._config, self._run.options, keys, {})
+            comparison = compare_with_base(self._config, options, keys, spreads)
         except DuetError as error:
             pytest.exit(f"pagedkv: {error}", returncode=_MISSING)
-        self._run.against = comparison.against
-        self._run.duets = dict(comparison.results)
-        self._run.notes += comparison.notes
+        run.against = comparison.against
+        run.duets = dict(comparison.results)
+        run.notes += [*filter(None, [problem]), *comparison.notes]
+        if options.selftest:
+            self._keep_spreads(file, environment)
+
+    def _keep_spreads(self, file: Path, environment: Fingerprint) -> None:
+        try:
+            self._run.notes.append(write_spreads(file, environment, self._run.duets))
+        except OSError as error:
+            self._run.errors.append(f"{file.name}: cannot be written: {error.strerror}")
 
     def _settled(self, exitstatus: int) -> int:
         """The exit code: ours only where nothing but the gate made tests fail, or where storing failed."""

@@ -7,6 +7,7 @@ import pytest
 from pagedkv.tracing import nvtx_range
 from pytest_pagedkv.baselines import Entry, Judgement, Verdict, judge
 from pytest_pagedkv.perf.recorder import counters_of
+from pytest_pagedkv.perf.stored import judge_stored
 from pytest_pagedkv.perf.tested import BENCHMARK, TestedBenchmark
 from pytest_pagedkv.report.duet import told_duet
 from pytest_pagedkv.report.result import Measured
@@ -30,7 +31,11 @@ class Gate:
             yield
         if getattr(item, "_excinfo", None):  # where pytest keeps what a unittest.TestCase did not raise
             return
-        failures = [*self._judged_counters(item, benchmark), *self._judged_time(item, benchmark)]
+        failures = [
+            *self._judged_counters(item, benchmark),
+            *self._judged_time(item, benchmark),
+            *self._judged_stored(item, benchmark),
+        ]
         if failures:
             benchmark.failures = tuple(verdict for verdict, _ in failures)
             pytest.fail("\n".join(message for _, message in failures), pytrace=False)
@@ -56,8 +61,18 @@ class Gate:
         item.user_properties.append(("pagedkv.duet", duet.judgement.verdict.value))
         if duet.effect is not None:
             item.user_properties.append(("pagedkv.duet_effect", round(duet.effect, 4)))
-        if duet.fails:
+        if duet.fails and not self._run.options.selftest:
             yield duet.judgement.verdict, told_duet(duet)
+
+    def _judged_stored(self, item: pytest.Item, benchmark: TestedBenchmark) -> Iterator[tuple[Verdict, str]]:
+        """And for the time against what is stored."""
+        result = benchmark.stored = judge_stored(self._run, item, benchmark)
+        if result is None:
+            return
+        item.user_properties.append(("pagedkv.stored", result.verdict.value))
+        if result.fails:
+            shown = self._run.timings[benchmark.mark.metric].shown_file(benchmark.key)
+            yield result.verdict, f"{result.detail}\n(baseline: {shown})"
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -74,6 +89,8 @@ class Gate:
                 counters=counters_of(item),
                 judgement=benchmark.judgement,
                 timing=benchmark.timing,
+                stored=benchmark.stored,
+                meters=benchmark.meters,
                 failures=benchmark.failures,
             )
         report.pagedkv_measured = measured.as_plain()  # type: ignore[attr-defined] # reports take any attribute

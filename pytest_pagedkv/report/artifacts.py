@@ -12,12 +12,12 @@ from typing import Any
 from pytest_pagedkv.baselines import Entry, Verdict, hash_seed
 from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.baselines.store import write_atomic
+from pytest_pagedkv.baselines.timing import StoredResult
 from pytest_pagedkv.report.result import Result, Timing
 from pytest_pagedkv.report.run import PerfRun
 
 __all__ = ["write_artifacts"]
 
-_FOLDER = ".pagedkv-perf"
 _WORST_FIRST = (
     Verdict.NONDETERMINISTIC,
     Verdict.WORSE,
@@ -35,16 +35,16 @@ _WORST_FIRST = (
 def write_artifacts(run: PerfRun, exit_code: int) -> None:
     """Write all of them; where that is impossible, a note says so and the run goes on."""
     try:
-        write_atomic(run.root / _FOLDER / ".gitignore", "*\n")
+        write_atomic(run.folder / ".gitignore", "*\n")
         run.candidates = _write_candidates(run)
-        write_atomic(run.root / _FOLDER / "run.json", _run_as_json(run, exit_code))
+        write_atomic(run.folder / "run.json", _run_as_json(run, exit_code))
     except OSError as error:
-        run.notes.append(f"{_FOLDER} cannot be written: {error.strerror}")
+        run.notes.append(f"{run.folder.name} cannot be written: {error.strerror}")
 
 
 def _write_candidates(run: PerfRun) -> Path:
     """The folder to copy over the baselines: the stored files and what is new, with no other change."""
-    folder = run.root / _FOLDER / "candidates" / "counters"
+    folder = run.folder / "candidates" / "counters"
     shutil.rmtree(folder, ignore_errors=True)
     new: dict[str, Entry | None] = {
         key: Entry(result.measured.counters or {}) for key, result in run.unstored().items()
@@ -65,6 +65,7 @@ def _run_as_json(run: PerfRun, exit_code: int) -> str:
         "platform": platform.platform(),
         "hash_seeds": [hash_seed(), run.second_pass and run.second_pass.hash_seed],
         "seed": run.options.seed,
+        "environment": _environment(run),
         "baselines": run.baselines.shown,
         "against": run.against and asdict(run.against),
         "benchmarks": {key: _benchmark(run, key, result) for key, result in sorted(run.results.items())},
@@ -83,7 +84,7 @@ def _benchmark(run: PerfRun, key: str, result: Result) -> dict[str, Any]:
         "metric": measured.mark.metric,
         "threshold": measured.mark.tolerance,
         "group": measured.mark.group,
-        "verdict": _overall(result.verdict, run.duets.get(key)),
+        "verdict": _overall(result, run.duets.get(key)),
         "failed_gate": measured.failed_gate,
         "counters_verdict": result.verdict,
         "duet": _duet(run.duets.get(key)),
@@ -91,13 +92,42 @@ def _benchmark(run: PerfRun, key: str, result: Result) -> dict[str, Any]:
         "counters": measured.counters,
         "baseline": baseline and dict(baseline.counters),
         "timing": measured.timing and _timing(measured.timing),
+        "stored": measured.stored and _stored(measured.stored),
+        "meters": dict(measured.meters),
     }
 
 
-def _overall(counters: Verdict | None, duet: DuetResult | None) -> Verdict | None:
+def _overall(result: Result, duet: DuetResult | None) -> Verdict | None:
     """The worst of all verdicts."""
-    found = [counters, duet and duet.judgement and duet.judgement.verdict]
+    stored = result.measured.stored
+    found = [
+        result.verdict,
+        duet and duet.judgement and duet.judgement.verdict,
+        stored and stored.verdict if stored and (stored.fails or stored.verdict.is_difference) else None,
+    ]
     return min((verdict for verdict in found if verdict), key=_WORST_FIRST.index, default=None)
+
+
+def _environment(run: PerfRun) -> dict[str, Any] | None:
+    """That of the device, where its times are measured too."""
+    timings = run.timings.get(run.options.device)
+    if timings is None:
+        return None
+    here = timings.here
+    return {"slug": here.slug, "fields": dict(here.compared), "recorded": dict(here.recorded)}
+
+
+def _stored(result: StoredResult) -> dict[str, Any]:
+    return {
+        "verdict": result.verdict,
+        "detail": result.detail,
+        "ratio": result.ratio,
+        "tolerance": result.tolerance,
+        "centre": result.run and result.run.centre,
+        "baseline_centre": result.baseline_centre,
+        "history": result.history,
+        "is_gated": result.fails,
+    }
 
 
 def _duet(duet: DuetResult | None) -> dict[str, Any] | None:

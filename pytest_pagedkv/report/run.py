@@ -1,10 +1,12 @@
 """What is known of one performance run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_pagedkv.baselines import Baselines, Collected, SecondPass, Verdict
 from pytest_pagedkv.baselines.duet import DuetResult
+from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.report.against import Against
 from pytest_pagedkv.report.result import Result
@@ -21,6 +23,7 @@ class PerfRun:
         root: pytest's root directory.
         command: how to start such a run again.
         baselines: what is stored.
+        timings: what is stored of times in this environment, by metric.
         second_pass: the counters under the other hash seed; None until they are there.
         against: what the times were compared with; None if with nothing.
         duets: what came of that, by key.
@@ -36,6 +39,7 @@ class PerfRun:
     root: Path
     command: str
     baselines: Baselines
+    timings: Mapping[str, Timings]
     second_pass: SecondPass | None = None
     against: Against | None = None
     duets: dict[str, DuetResult] = field(default_factory=dict)
@@ -45,6 +49,15 @@ class PerfRun:
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     candidates: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where files go that are not for git."""
+        return self.root / ".pagedkv-perf"
+
+    def stores_time(self, key: str) -> bool:
+        """The user asked for this benchmark's time to be stored."""
+        return self.options.update in ("timing", "all") or key in self.options.accept
 
     def unstored(self) -> dict[str, Result]:
         """The benchmarks, by key, that have no baseline, could have one, and get none from this run."""

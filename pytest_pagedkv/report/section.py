@@ -15,6 +15,7 @@ from pytest_pagedkv.report.duet import told_duet
 from pytest_pagedkv.report.durations import duration
 from pytest_pagedkv.report.result import Result, Timing
 from pytest_pagedkv.report.run import PerfRun
+from pytest_pagedkv.report.stored import meter_lines, stored_failure, stored_notes, stored_tally
 
 if TYPE_CHECKING:
     import pytest
@@ -49,7 +50,13 @@ def write_section(terminal: "pytest.TerminalReporter", run: PerfRun) -> None:
         terminal.write_line("no benchmark: no test that was selected is marked pagedkv_perf")
     for word, text in _lines(run):
         terminal.write_line(f" {word:5} {text}", red=word in ("FAIL", "ERROR"))
-    for line in (*_tally(run), *_compared_tally(run), *_timing_table(run)):
+    for line in (
+        *_tally(run),
+        *_compared_tally(run),
+        *stored_tally(run),
+        *_timing_table(run),
+        *meter_lines(run),
+    ):
         terminal.write_line(line)
 
 
@@ -75,6 +82,7 @@ def _lines(run: PerfRun) -> Iterator[tuple[str, str]]:
     yield from (("FAIL", _told(run, key, result)) for key, result in failed.items())
     yield from (("note", _told(run, key, result)) for key, result in results if _is_noted(result))
     yield from (("note", _told_time(run, key)) for key, _ in results if _is_time_noted(run, key))
+    yield from (("note", note) for note in stored_notes(run))
     yield from (("note", f"{key}   counts nothing") for key, result in results if _is_empty(result))
     yield from (("note", note) for note in run.notes)
     yield from (("ERROR", error) for error in run.errors)
@@ -122,7 +130,7 @@ def _is_time_noted(run: PerfRun, key: str) -> bool:
     duet = run.duets.get(key)
     return (
         duet is not None
-        and not duet.fails
+        and (not duet.fails or run.options.selftest)
         and duet.judgement is not None
         and duet.judgement.verdict is not Verdict.SAME
     )
@@ -137,10 +145,15 @@ def _told_time(run: PerfRun, key: str) -> str:
 def _told(run: PerfRun, key: str, result: Result) -> str:
     """The benchmark, its time if that failed, and its worst counters, on lines of their own if need be."""
     duet = run.duets.get(key)
-    if duet is not None and duet.fails:
-        lines = [told_duet(duet), _some(_moved(duet, result), _WIDTH - _INDENT - 2, _MAX_COUNTERS)]
+    if duet is not None and duet.fails and not run.options.selftest:
+        lines = [
+            told_duet(duet),
+            *stored_failure(result.measured.stored),
+            _some(_moved(duet, result), _WIDTH - _INDENT - 2, _MAX_COUNTERS),
+        ]
         return f"\n{' ' * (_INDENT + 2)}".join([key, *filter(None, lines)])
-    details = result.measured.judgement.details if result.measured.judgement else ()
+    counted = result.measured.judgement.details if result.measured.judgement else ()
+    details = (*stored_failure(result.measured.stored), *counted)
     room = _WIDTH - _INDENT - len(key) - 3
     if len(_joined(details, 2)) <= room:
         return f"{key}   {_some(details, room, _MAX_COUNTERS)}"

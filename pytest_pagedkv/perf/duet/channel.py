@@ -4,7 +4,7 @@ It has pipes of its own, so that whatever tests print cannot get in between.
 
     to the worker                                     its answer
     {"do": "start", "keys": [...], ...}               {"is": "ready", ...} or {"is": "broken", "why": ...}
-    {"do": "open", "key": K, "next": K or null}       {"is": "open", ...} or {"is": "ended", ...}
+    {"do": "open", "key": K, "next": K, "core": C}    {"is": "open", ...} or {"is": "ended", ...}
     {"do": "calibrate"}                               {"is": "calibrated", "calls": N, "call_ns": float}
     {"do": "batch", "calls": N, "untimed": 0 or 1}    {"is": "batch", "ns": float or null}
     {"do": "meter", "name": M}                        {"is": "meter", "value": int or null, "why": ...}

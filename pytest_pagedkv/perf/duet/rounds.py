@@ -1,7 +1,8 @@
 """One pair of processes: base and head take turns every few milliseconds, benchmark after benchmark."""
 
+import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import ceil
@@ -15,6 +16,9 @@ __all__ = ["NUM_ROUNDS", "PairRun", "Ready", "Sampled", "run_pair"]
 
 NUM_ROUNDS = 30
 _NUM_VISITS = 3  # every benchmark is set up anew for each third of its rounds
+_MORE_VISITS = 4  # for those of which 30 rounds do not say enough
+_ENOUGH = 0.45  # of the threshold: the half width of the interval that says enough
+_BATCH_NS = 3e6
 _MIN_ROUNDS = 12
 _BUDGET_NS = 5e9  # of one benchmark in a pair: slow ones get fewer rounds
 _WARM_NS = 20e6  # a call that takes longer needs none before it to be warm
@@ -106,7 +110,8 @@ def run_pair(
         ready = {process.side: _ready(process) for process in (base, head)}
         both = [key for key in keys if all(key in side.benchmarks for side in ready.values())]
         turns = _Turns(base, head, random.Random(seed), progress)  # noqa: S311 - likewise
-        sampled = turns.visit_all(both)
+        thresholds = {key: float(ready["head"].benchmarks[key]["threshold"]) for key in both}
+        sampled = turns.visit_all(thresholds)
         over = {process.side: process.ask("over", do="end") for process in (base, head)}
         modules = {side: answer["modules"] for side, answer in over.items()}
     return PairRun(hash_seed=str(seed), ready=ready, sampled=sampled, modules=modules)
@@ -132,25 +137,38 @@ class _Turns:
         self._rng = rng
         self._progress = progress
 
-    def visit_all(self, keys: Sequence[str]) -> dict[str, Sampled]:
-        """All rounds of all benchmarks, in thirds."""
-        sampled = {key: Sampled() for key in keys}
-        order = [key for _ in range(_NUM_VISITS) for key in self._rng.sample(keys, len(keys))]
+    def visit_all(self, thresholds: Mapping[str, float]) -> dict[str, Sampled]:
+        """All rounds of all benchmarks, in thirds; more for those whose times scatter.
+
+        Whether there is more to come depends on how far they scatter, and not on which side is ahead.
+        """
+        sampled = {key: Sampled() for key in thresholds}
+        self._visit_each(sampled, [key for _ in range(_NUM_VISITS) for key in self._shuffled(sampled)])
+        for _ in range(_MORE_VISITS):
+            self._visit_each(
+                sampled, [key for key in self._shuffled(sampled) if _is_vague(sampled[key], thresholds[key])]
+            )
+        return sampled
+
+    def _shuffled(self, keys: Collection[str]) -> list[str]:
+        return self._rng.sample(sorted(keys), len(keys))
+
+    def _visit_each(self, sampled: Mapping[str, Sampled], order: Sequence[str]) -> None:
         for done, key in enumerate(order):
             following = next((other for other in order[done + 1 :] if _is_open(sampled[other])), None)
             if _is_open(sampled[key]):
                 self._visit(key, sampled[key], None if following == key else following)
             self._progress(done + 1, len(order))
-        return sampled
 
     def _visit(self, key: str, sampled: Sampled, following: str | None) -> None:
         """A third of a benchmark's rounds, in a fresh run of its test on both sides."""
+        core = self._rng.choice(_cores())
         for process in self._sides:
-            process.send(do="open", key=key, next=following)
+            process.send(do="open", key=key, next=following, core=core)
         answers = {process.side: process.receive("open", "ended") for process in self._sides}
         opened = [process for process in self._sides if answers[process.side]["is"] == "open"]
         if len(opened) == len(self._sides):
-            self._plan(sampled, answers["head"]["rounds"])
+            self._plan(sampled, answers["head"])
             for _ in range(0 if sampled.untimed else ceil(sampled.num_rounds / _NUM_VISITS)):
                 self._round(sampled)
         for process in opened:
@@ -159,16 +177,17 @@ class _Turns:
             answers[process.side] = process.receive("ended")
         _conclude(sampled, answers, were_opened=len(opened) == len(self._sides))
 
-    def _plan(self, sampled: Sampled, wanted: int | None) -> None:
+    def _plan(self, sampled: Sampled, opened: Mapping[str, Any]) -> None:
         """How many calls and rounds; settled at the first visit."""
+        wanted = opened["rounds"]
         if sampled.num_calls:
             return
         if wanted is not None and wanted < _MIN_ROUNDS:
             sampled.num_calls, sampled.untimed = 1, True
             return
         told = [process.ask("calibrated", do="calibrate") for process in self._sides]
-        sampled.num_calls = min(answer["calls"] for answer in told)
         call_ns = max(answer["call_ns"] for answer in told)
+        sampled.num_calls = max(1, min(opened["max_calls"], round(_BATCH_NS / max(call_ns, 1.0))))
         sampled.num_untimed = int(call_ns < _WARM_NS)
         round_ns = 2 * call_ns * (sampled.num_calls + sampled.num_untimed)
         affordable = int(_BUDGET_NS / max(round_ns, 1.0))
@@ -188,6 +207,19 @@ class _Turns:
                 sampled.base_ns.append(base_ns / sampled.num_calls)
                 sampled.head_ns.append(head_ns / sampled.num_calls)
                 return
+
+
+def _cores() -> Sequence[int | None]:
+    """The numbers of the cores that a process may use, where the system tells."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+
+
+def _is_vague(sampled: Sampled, threshold: float) -> bool:
+    """The rounds so far leave open where in a wide interval the effect is."""
+    if not _is_open(sampled) or not sampled.base_ns:
+        return False
+    low, high = sampled.pair("").interval()
+    return (high - low) / 2 > _ENOUGH * threshold
 
 
 def _is_open(sampled: Sampled) -> bool:

@@ -5,8 +5,8 @@ import hashlib
 import inspect
 import os
 import sys
-from collections.abc import Generator, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class DuetSession:
         self._problem = ""
         self._outcome = ""
         self._is_over = False
+        self._core: int | None = None
         self.wanted: set[str] = set(self._start["keys"])
 
     def narrow_arguments(self) -> None:
@@ -98,8 +99,8 @@ class DuetSession:
             clock = clock_of(mark.metric)
             for _ in range(warmup):
                 call.once()
-            with quiet_gc():
-                self._channel.send({"is": "open", "rounds": rounds})
+            with quiet_gc(), _on_one_core(self._core if mark.metric == "cpu" else None):
+                self._channel.send({"is": "open", "rounds": rounds, "max_calls": call.max_calls})
                 while (message := self._channel.receive())["do"] != "close":
                     self._channel.send(self._measured(message, call, clock))
 
@@ -120,6 +121,7 @@ class DuetSession:
             self._channel.send({"is": "over", "modules": _modules(Path(self._start["top"]))})
             return
         item, following = items[message["key"]], message.get("next")
+        self._core = message.get("core")
         self._outcome = self._problem = ""
         item.config.hook.pytest_runtest_protocol(
             item=item, nextitem=None if following is None else items[following]
@@ -148,6 +150,24 @@ class DuetSession:
                 for key, item in items.items()
             },
         }
+
+
+@contextmanager
+def _on_one_core(number: int | None) -> Iterator[None]:
+    """Keep this thread on the core on which the other side takes its turns too: no two cores are alike.
+
+    Args:
+        number: of the core; None leaves it to the system.
+    """
+    if number is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {number} & allowed or allowed)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _calibrated(call: Call, clock: Clock) -> dict[str, Any]:
