@@ -39,8 +39,8 @@ def duration(nanoseconds: float, *, space: str = "", micro: str = "u") -> str:
 
 def percent(change: float, *, sign: bool = True) -> str:
     """A relative change in percent: one decimal below 100%, none above."""
-    value = change * 100
-    decimals = 1 if abs(value) < 99.95 else 0
+    decimals = 1 if abs(change) < 0.9995 else 0
+    value = round(change * 100, decimals) + 0.0  # no negative zero
     shown = f"{value:+.{decimals}f}" if sign else f"{value:.{decimals}f}"
     return f"{shown.removesuffix('.0') if not sign else shown}%"
 

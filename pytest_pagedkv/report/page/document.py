@@ -6,6 +6,7 @@ from typing import Any
 
 from pytest_pagedkv.report.page.detail import detail
 from pytest_pagedkv.report.page.html import Markup, element, joined, void
+from pytest_pagedkv.report.page.marks import markers
 from pytest_pagedkv.report.page.style import policy, script, style
 from pytest_pagedkv.report.page.table import overview
 from pytest_pagedkv.report.runfile import Run
@@ -47,7 +48,9 @@ def render_page(run: Mapping[str, Any]) -> str:
         element("style", Markup(style())),
     )
     skip = element("a", "Skip to the benchmarks", href="#benchmarks", class_="skip")
-    body = element("body", skip, element("main", *_sections(view)), element("script", Markup(script())))
+    body = element(
+        "body", skip, markers(), element("main", *_sections(view)), element("script", Markup(script()))
+    )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "figure",
     "label",
     "line",
+    "markers",
     "polyline",
     "shown_duration",
     "x_axis",
@@ -28,6 +29,7 @@ RIGHT = 594
 """Where it ends, before the labels at its right."""
 _WIDTH = 640
 
+_DOTS = {"screen": 2.0, "confirm": 2.5, "base": 2.0, "head": 2.0, "stored": 2.5}
 _ARROWS = {"right": "l5 4-5 4z", "left": "l-5 4 5 4z", "up": "l4-5 4 5z", "down": "l4 5 4-5z"}
 
 
@@ -37,7 +39,7 @@ def figure(title: str, caption: str, told: str, height: float, *parts: Markup) -
     return element(
         "figure",
         element("h3", title),
-        element("div", svg, class_="plot"),
+        svg,
         element("figcaption", caption),
     )
 
@@ -58,8 +60,18 @@ def line(style: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
 
 
 def dots(places: Iterable[tuple[float, float]], style: str) -> Markup:
-    """One path for all dots, of lines without length that have round ends."""
-    return void("path", class_=f"dots {style}", d="".join(f"M{round(x)} {round(y)}h0" for x, y in places))
+    """One path for all dots, which itself is not drawn: `markers` has what stands at each of its corners."""
+    corners = " ".join(f"{round(x)} {round(y)}" for x, y in places)
+    return void("path", class_=f"dots {style}", d=f"M{corners}") if corners else Markup("")
+
+
+def markers() -> Markup:
+    """What `dots` looks like in each style; once a page."""
+    found = (
+        element("marker", void("circle", r=r), id=f"m-{style}", markerUnits="userSpaceOnUse")
+        for style, r in _DOTS.items()
+    )
+    return element("svg", *found, class_="markers", aria_hidden="true")
 
 
 def polyline(style: str, places: Sequence[tuple[float, float]]) -> Markup:

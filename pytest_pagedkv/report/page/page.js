@@ -33,7 +33,7 @@
     rows.forEach((row) => {
       const isNamed = words.every((word) => row.cells[1].textContent.toLowerCase().includes(word));
       row.hidden = !isNamed || (status.value !== "" && status.value !== row.dataset.status);
-      document.getElementById(row.dataset.bench).closest("details").hidden = row.hidden;
+      document.querySelector(row.querySelector("a").hash).closest("details").hidden = row.hidden;
     });
     count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown`;
   };

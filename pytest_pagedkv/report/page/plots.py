@@ -81,7 +81,7 @@ def history_plot(stored: Stored) -> Markup:
     parts = [
         y_axis(y, y.labelled_ticks(4)),
         polyline("trace", places),
-        dots(places[: len(stored.history)], "base"),
+        dots(places[: len(stored.history)], "stored"),
     ]
     if edges:
         names = (
@@ -116,7 +116,7 @@ def forest_plot(duet: Duet, reach: float) -> Markup:
     if x.is_off(effect):
         parts.append(arrow(x(effect), middle, "right" if effect > 0 else "left"))
     else:
-        parts.append(dots([(x(effect), middle)], "head"))
+        parts.append(dots([(x(effect), middle)], "confirm"))
     return element("svg", *parts, class_="forest", viewBox=f"0 0 {width} {height}", aria_hidden="true")
 
 
@@ -144,7 +144,7 @@ def _pair(name: str, pair: Pair, slot: tuple[float, float], y: Scale) -> Markup:
     x = Scale(-0.5, len(pair.changes) - 0.5, *slot)
     middle, centre = quantile(pair.changes, 0.5), sum(slot) / 2
     places = [(x(index), y(value)) for index, value in enumerate(pair.changes) if not y.is_off(value)]
-    parts = [dots(places, "head"), *([dots(places, "hole")] if pair.stage == "screen" else ())]
+    parts = [dots(places, pair.stage)]
     for index, value in enumerate(pair.changes):
         if y.is_off(value):
             parts.append(arrow(x(index), y(value), "up" if value > 0 else "down"))
@@ -163,7 +163,7 @@ def _strip(name: str, style: str, values: Sequence[float], middle: float, x: Sca
     low, median, high = (quantile(values, part) for part in (0.25, 0.5, 0.75))
     parts = [
         label(name, LEFT - 8, middle + 4, "end"),
-        dots(places, f"{style} faint"),
+        dots(places, style),
         line(f"box {style}", x(low), middle, x(high), middle),
         line("median", x(median), middle - 14, x(median), middle + 14),
         label(shown_duration(median), RIGHT + 40, middle + 4, "end strong"),

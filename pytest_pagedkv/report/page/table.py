@@ -56,7 +56,7 @@ def _filters(words: Sequence[Status]) -> Markup:
     """Hidden until the script is there that they need."""
     options = [
         element("option", "all", value=""),
-        *(element("option", w.value, value=w.value) for w in words),
+        *(element("option", w.value, value=w.name.lower()) for w in words),
     ]
     return element(
         "form",
@@ -83,7 +83,7 @@ def _head() -> Markup:
         "Base",
         "Head",
         "Change",
-        "Interval, remark",
+        "Interval",
         "Plot",
         "Counters that moved",
     )
@@ -111,7 +111,7 @@ def _row(index: int, word: Status, benchmark: Benchmark, anchor: str, reach: flo
         _cell(_forest(benchmark, reach), sort=effect),
         _cell(joined(*_moved(benchmark)), sort=len(moved(benchmark)), style="counters"),
     ]
-    return element("tr", *cells, data_status=word.value, data_bench=anchor)
+    return element("tr", *cells, data_status=word.name.lower())
 
 
 def _verdict(word: Status, benchmark: Benchmark) -> Markup:
