@@ -28,8 +28,8 @@ def section(version: str, changelog: str) -> str:
     Raises:
         ValueError: there is no such section, or it is empty.
     """
-    heading = rf"^## \[?{re.escape(version)}\]?(?: .*)?$"
-    found = re.search(rf"{heading}\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    heading = rf"^## \[?{re.escape(version)}\]?(?: [^\n]*)?\n"
+    found = re.search(rf"{heading}(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     if found is None or not found[1].strip():
         raise ValueError(f"CHANGELOG.md says nothing under a heading '## {version}'")
     return found[1].strip() + "\n"
