@@ -7,7 +7,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -19,6 +19,7 @@ __all__ = [
     "TimingEntry",
     "parse_environment",
     "parse_timings",
+    "relative_deviation",
     "render_environment",
     "render_timings",
     "rounded",
@@ -58,7 +59,13 @@ class TimingEntry:
     @property
     def deviation(self) -> float:
         """Median distance of the runs from it."""
-        return median(abs(each - self.centre) for each in self.history)
+        return relative_deviation(self.history)[1] * self.centre
+
+
+def relative_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """The value in the middle, and the median distance from it as a ratio of it."""
+    centre = median(values)
+    return centre, median(abs(each - centre) for each in values) / centre
 
 
 def rounded(value: float) -> float:

@@ -24,6 +24,7 @@ def meter_of(request: pytest.FixtureRequest) -> Meter | None:
 
     def meter(call: Call, rounds: int | None, warmup: int) -> None:
         benchmark = request.node.stash[BENCHMARK]
+        benchmark.is_timed = True
         timing = measure(call, metric=benchmark.mark.metric, rounds=rounds, warmup=warmup)
         benchmark.meters = extra_meters(config.stash[STATE].options.meters, call)
         benchmark.timing = timing and hand_over(request, benchmark.mark, timing)

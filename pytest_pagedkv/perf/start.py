@@ -2,12 +2,15 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines import Baselines, Collected
+from pytest_pagedkv.baselines.fingerprint import fingerprint
+from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.perf.controller import Controller, Worker
 from pytest_pagedkv.perf.counting import Counting, wanted_keys
@@ -40,10 +43,10 @@ def start(config: pytest.Config, state: State) -> None:
         _select(config, Selection(options, root, Collected(), duet.wanted))
         register(duet, "pagedkv-duet")
         return
-    baselines = _baselines(config, options.baselines)
+    baselines, timings = _baselines(config, options)
     if state.role is Role.CONTROLLER:
-        _check_writable(baselines, options)
-    run = PerfRun(options=options, root=root, command=_command(config), baselines=baselines)
+        _check_writable(baselines, timings, options)
+    run = PerfRun(options=options, root=root, command=_command(config), baselines=baselines, timings=timings)
     _select(config, Selection(options, root, run.collected))
     register(Gate(run), "pagedkv-gate")
     if state.role is Role.WORKER:
@@ -57,17 +60,24 @@ def _select(config: pytest.Config, selection: Selection) -> None:
     config.pluginmanager.register(Narrowing(selection), "pagedkv-narrowing")
 
 
-def _baselines(config: pytest.Config, folder: Path) -> Baselines:
+def _baselines(config: pytest.Config, options: Options) -> tuple[Baselines, dict[str, Timings]]:
+    """What is stored: counters, and times by metric."""
+    folder, shown = options.baselines, _shown(options.baselines, config)
+    metrics = ("cpu", "cuda") if options.device == "cuda" else ("cpu",)
     try:
-        return Baselines(folder, _shown(folder, config))
+        timings = {metric: Timings(folder, shown, fingerprint(metric)) for metric in metrics}
+        return Baselines(folder, shown), timings
     except BaselineError as error:
         raise pytest.UsageError(str(error)) from error
 
 
-def _check_writable(baselines: Baselines, options: Options) -> None:
+def _check_writable(baselines: Baselines, timings: Mapping[str, Timings], options: Options) -> None:
     """Say now, and not after all tests have run, that nothing can be stored."""
     try:
-        if options.update:
+        if options.update in ("timing", "all"):
+            for each in timings.values():
+                each.check_writable(each.keys())
+        if options.update in ("counters", "all"):
             baselines.check_writable(baselines.keys())
         elif options.accept:
             baselines.check_writable(options.accept)

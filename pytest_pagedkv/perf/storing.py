@@ -1,13 +1,22 @@
 """Updating the baselines, where the user asked for it and after the verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from pagedkv.errors import BaselineError
-from pytest_pagedkv.baselines import Baselines, Entry, Verdict
+from pytest_pagedkv.baselines import Baselines, Entry, Verdict, stale_keys
+from pytest_pagedkv.baselines.timing import StoredResult, updated
+from pytest_pagedkv.baselines.timing_schema import TimingEntry
+from pytest_pagedkv.baselines.timing_store import Timings
+from pytest_pagedkv.baselines.versioned import kept
+from pytest_pagedkv.perf.keys import file_of
 from pytest_pagedkv.report.result import Result
 from pytest_pagedkv.report.run import PerfRun
 
 __all__ = ["store"]
+
+_COUNTERS = ("counters", "all")
+_TIMING = ("timing", "all")
 
 
 def store(run: PerfRun) -> None:
@@ -15,22 +24,39 @@ def store(run: PerfRun) -> None:
     changes = _changes(run)
     run.notes += _refusals(run)
     for part in run.baselines.by_file(changes):
-        try:
-            run.baselines.write(part)
-        except BaselineError as error:
-            run.errors.append(str(error))
-        else:
-            run.notes += _told(run.baselines, part)
+        _with_errors(run, partial(_write, run, part))
+    for metric, timings in run.timings.items():
+        _with_errors(run, partial(_store_times, run, timings, metric))
+
+
+def _with_errors(run: PerfRun, write: Callable[[], None]) -> None:
+    """Go on with the others where one part cannot be stored."""
+    try:
+        write()
+    except BaselineError as error:
+        run.errors.append(str(error))
+
+
+def _write(run: PerfRun, part: Mapping[str, Entry | None]) -> None:
+    run.baselines.write(part)
+    run.notes += _told(run.baselines, part)
 
 
 def _changes(run: PerfRun) -> dict[str, Entry | None]:
-    options = run.options
     stored: dict[str, Entry | None] = {
-        key: Entry(result.measured.counters or {}, options.reason if key in options.accept else None)
+        key: _entry(run, key, result)
         for key, result in run.results.items()
-        if options.stores(key) and _is_storable(result)
+        if run.options.stores(key) and _is_storable(result)
     }
-    return stored | dict.fromkeys(run.stale) if options.update else stored
+    return stored | dict.fromkeys(run.stale) if run.options.update in _COUNTERS else stored
+
+
+def _entry(run: PerfRun, key: str, result: Result) -> Entry:
+    """What was counted, and what other versions of Python counted."""
+    before = run.baselines.get(key)
+    others = {} if before is None else kept(before.counters)
+    reason = run.options.reason if key in run.options.accept else None
+    return Entry({**others, **(result.measured.counters or {})}, reason)
 
 
 def _is_storable(result: Result) -> bool:
@@ -45,9 +71,17 @@ def _refusals(run: PerfRun) -> list[str]:
         result = run.results.get(key)
         if result is None or not result.passed:
             refusals.append(f"{key}   not accepted, because it did not pass")
-        elif not _is_storable(result):
+        elif not _is_storable(result) and not _has_other_time(run, result):
             refusals.append(f"{key}   nothing to accept: its counters are those of the baseline")
     return refusals
+
+
+def _has_other_time(run: PerfRun, result: Result) -> bool:
+    """Its time would be stored for its being accepted."""
+    measured = result.measured
+    timings = run.timings.get(measured.mark.metric)
+    is_other = measured.stored is not None and measured.stored.verdict is not Verdict.SAME
+    return is_other and timings is not None and timings.is_comparable
 
 
 def _told(baselines: Baselines, changes: Mapping[str, Entry | None]) -> list[str]:
@@ -56,3 +90,33 @@ def _told(baselines: Baselines, changes: Mapping[str, Entry | None]) -> list[str
         *(f"stored in {file}" for file in sorted(stored)),
         *(f"{key}   dropped, its test is gone" for key, entry in sorted(changes.items()) if entry is None),
     ]
+
+
+def _store_times(run: PerfRun, timings: Timings, metric: str) -> None:
+    """Those of one metric. A benchmark is accepted by name only where its environment is stored at all."""
+    options = run.options
+    is_update = options.update in _TIMING
+    wanted = {
+        key: result.measured.stored
+        for key, result in run.results.items()
+        if result.passed and result.measured.mark.metric == metric and result.measured.stored is not None
+        if is_update or (key in options.accept and timings.is_comparable)
+    }
+    reasons = {key: options.reason if key in options.accept else None for key in wanted}
+    changes = {key: partial(_updated, result, reasons[key]) for key, result in wanted.items()}
+    gone = stale_keys(timings.keys(), run.collected, lambda key: file_of(key, run.root)) if is_update else ()
+    changed = timings.update({**changes, **dict.fromkeys(gone, _nothing)}) if changes or gone else []
+    run.notes += [f"stored in {file}" for file in sorted({timings.shown_file(key) for key in changed})]
+    run.notes += [
+        f"{key}   its time is not stored, it is slower than what is; accept it with --pagedkv-accept"
+        for key, result in wanted.items()
+        if result.verdict is Verdict.WORSE and reasons[key] is None
+    ]
+
+
+def _updated(result: StoredResult, reason: str | None, entry: TimingEntry | None) -> TimingEntry | None:
+    return updated(entry, result, reason)
+
+
+def _nothing(_entry: TimingEntry | None) -> None:
+    return None

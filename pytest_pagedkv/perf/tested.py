@@ -20,6 +20,7 @@ class TestedBenchmark:
     Attributes:
         key: its name in the baselines.
         mark: its marker.
+        is_timed: it was timed, with whatever success.
         timing: how long it took, once it is known.
         judgement: the verdict on its counters, once there is one.
         stored: the verdict on its time against the stored one, once there is one.
@@ -31,6 +32,7 @@ class TestedBenchmark:
 
     key: str
     mark: PerfMark
+    is_timed: bool = False
     timing: Timing | None = None
     judgement: Judgement | None = None
     stored: StoredResult | None = None
