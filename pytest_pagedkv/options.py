@@ -30,9 +30,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--pagedkv-update",
         nargs="?",
-        const="all",
+        const="counters",
         choices=("counters", "timing", "all"),
-        help="After the verdict, store what differs or is new, and drop baselines whose test is gone.",
+        help="After the verdict, store what differs or is new, and drop baselines whose test is gone. "
+        "Counters by default: a time belongs to the machine that it was measured on.",
     )
     group.addoption(
         "--pagedkv-accept",

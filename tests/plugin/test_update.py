@@ -73,7 +73,7 @@ def test_options_that_need_each_other_are_checked(project: Project) -> None:
         ("--pagedkv-update",): "need --pagedkv-perf",
         ("--pagedkv-perf", "--pagedkv-update", "--pagedkv-seed=4"): "the project's seed 0",
         ("--pagedkv-perf", "-o", "pagedkv_seed=x"): "ini value pagedkv_seed is 'x'; it must be an integer",
-        ("--pagedkv-perf", "--pagedkv-update=timing"): "invalid choice: 'timing'",
+        ("--pagedkv-perf", "--pagedkv-update=times"): "invalid choice: 'times'",
         ("--pagedkv-perf", "--pagedkv-accept=test_gated.py::test_gated[alpah]", REASON): (
             "this run has no benchmark 'test_gated.py::test_gated[alpah]'; near ones: test_gated.py::*[alpha]"
         ),
