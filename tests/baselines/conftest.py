@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from pytest_pagedkv.baselines.fingerprint import Fingerprint
 from pytest_pagedkv.baselines.schema import Entry, render
+from pytest_pagedkv.baselines.timing_schema import TimingEntry, render_environment, render_timings
 from tests.cli.conftest import Outcome, run_captured
 
 TEST_FILE = "tests/perf/test_pool.py"
@@ -45,6 +47,25 @@ class Project:
             self.write(f"{folder}/counters/{stem}.json", render(own))
         for file in {name.partition("::")[0] for name in entries}:
             self.write(file, "")
+
+    def store_times(
+        self,
+        histories: dict[str, tuple[float, ...]],
+        slug: str,
+        folder: str = "perf_baselines",
+        source: str = "abc",
+        **compared: str,
+    ) -> None:
+        """Replace the timings of the test files that the keys name, in an environment of this name."""
+        path = f"{folder}/timing/{slug}"
+        for stem in {Path(name.partition("::")[0]).stem for name in histories}:
+            entries = {
+                name: TimingEntry(metric="cpu", history=history, spread=0.01, source=source)
+                for name, history in histories.items()
+                if f"/{stem}.py::" in name
+            }
+            self.write(f"{path}/{stem}.json", render_timings(entries))
+        self.write(f"{path}/env.json", render_environment(Fingerprint({"cpu_model": "1"} | compared, {})))
 
     def stored(self, stem: str = "test_pool") -> dict[str, Any]:
         """The entries of a baseline file."""

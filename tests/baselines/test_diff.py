@@ -219,3 +219,62 @@ def test_names_cannot_steer_the_terminal(folder: Project) -> None:
 def test_percent(before: int | None, after: int | None, shown: str) -> None:
     """The change relative to what was, for integers of any size; nothing where that is no number."""
     assert Move(name="n", before=before, after=after, verdict=Verdict.WORSE).percent == shown
+
+
+def test_times_move_by_more_than_they_scatter(folder: Project) -> None:
+    """Of stored times, only what exceeds half the tolerance is a change; slower is worse."""
+    for side, factor in (("a", 1.0), ("b", 1.5)):
+        folder.store_times(
+            {
+                key("slow"): (10 * factor,),
+                key("fast"): (10 / factor, 10 / factor),
+                key("same"): (10 + factor,),
+            },
+            "cpu-a",
+            side,
+        )
+
+    found = folder.baselines("diff", "a", "b", "--exit-code")
+
+    assert found.code == 1
+    assert found.stdout.splitlines()[2:] == [
+        f"worse    {key('slow')} (cpu-a)",
+        "  cpu, in reference workloads  10.0 -> 15.0 +50.0%  worse",
+        f"better   {key('fast')} (cpu-a)",
+        "  cpu, in reference workloads  10.0 -> 6.667 -33.3%  better",
+        "",
+        "1 worse, 1 better, 1 unchanged",
+    ]
+
+
+def test_times_that_cannot_be_compared(folder: Project) -> None:
+    """Another source or clock makes a time neither better nor worse, and another machine no time at all."""
+    folder.store_times({key("a"): (10.0,), key("b"): (10.0,)}, "cpu-a", "a")
+    folder.store_times({key("a"): (20.0,)}, "cpu-a", "b", source="new")
+    folder.store_times({key("b"): (20.0,)}, "cpu-b", "b")
+    folder.store_times({key("c"): (20.0,)}, "cpu-c", "a")
+    folder.store_times({key("c"): (10.0,)}, "cpu-c", "b", cpu_model="7")
+
+    lines = folder.baselines("diff", "a", "b").stdout.splitlines()
+
+    assert (
+        "  cpu, in reference workloads  10.0 -> 20.0 +100.0%  changed, the benchmark's source changed"
+        in lines
+    )
+    assert f"new      {key('b')} (cpu-b)   cpu, in reference workloads 20, 1 run" in lines
+    assert f"gone     {key('b')} (cpu-a)   cpu, in reference workloads 10, 1 run" in lines
+    assert "note     timings of cpu-c: not compared, cpu model 7 here, 1 there" in lines
+    assert lines[-1] == "1 changed, 1 new, 1 gone, 0 unchanged"
+    markdown = folder.baselines("diff", "a", "b", "--format", "markdown").stdout
+    assert "`cpu, in reference workloads` (the benchmark's source changed)" in markdown
+
+
+def test_times_of_commits(project: Project) -> None:
+    """Timings are read from a commit with their environment."""
+    project.store_times({key("a"): (10.0,)}, "cpu-a")
+    project.commit()
+    project.store_times({key("a"): (20.0,)}, "cpu-a")
+
+    assert project.json("diff")["changes"][0]["moves"] == [
+        {"name": "cpu, in reference workloads", "before": 10.0, "after": 20.0, "verdict": "worse"}
+    ]

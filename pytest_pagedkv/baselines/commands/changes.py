@@ -8,6 +8,8 @@ from typing import Any
 from pytest_pagedkv.baselines.commands.moves import Move, as_json, moves
 from pytest_pagedkv.baselines.commands.snapshot import Place, Snapshot, Stored
 from pytest_pagedkv.baselines.fingerprint import mismatches
+from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.versioned import comparable
 
 __all__ = ["Change", "Comparison", "Kind", "compare"]
 
@@ -26,7 +28,7 @@ class Kind(StrEnum):
 _ORDER = list(Kind)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Change:
     """One entry that is not what it was.
 
@@ -129,7 +131,7 @@ def compare(before: Snapshot, after: Snapshot) -> Comparison:
         change
         for place in known
         if _counts(
-            change := Change(place=place, before=before.entries.get(place), after=after.entries.get(place)),
+            change := Change(place, *_seen_from_runs(place, before, after)),
             with_reasons=before.is_whole and after.is_whole,
         )
     ]
@@ -141,6 +143,17 @@ def compare(before: Snapshot, after: Snapshot) -> Comparison:
         num_unknown=len(places) - len(known),
         notes=before.notes + after.notes + tuple(problems.values()),
     )
+
+
+def _seen_from_runs(place: Place, before: Snapshot, after: Snapshot) -> tuple[Stored | None, Stored | None]:
+    """The two entries; where one is a run's, the other without the counters of other versions of Python."""
+    old, new = before.entries.get(place), after.entries.get(place)
+    if isinstance(old, Entry) and isinstance(new, Entry):
+        if after.python:
+            old = Entry(comparable(old.counters, new.counters, after.python), old.reason)
+        elif before.python:
+            new = Entry(comparable(new.counters, old.counters, before.python), new.reason)
+    return old, new
 
 
 def _counts(change: Change, *, with_reasons: bool) -> bool:

@@ -12,11 +12,10 @@ import pytest_pagedkv
 from pagedkv.cli.output import Line, print_json, print_lines
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines.commands.runfile import DEFAULT_RUN, RunFile, read_run
-from pytest_pagedkv.baselines.commands.snapshot import check_folder
+from pytest_pagedkv.baselines.commands.snapshot import check_folder, folder_snapshot
 from pytest_pagedkv.baselines.commands.text import name_lines
 from pytest_pagedkv.baselines.commands.wording import counted
-from pytest_pagedkv.baselines.commands.writing import write_all
-from pytest_pagedkv.baselines.store import Baselines
+from pytest_pagedkv.baselines.commands.writing import drop
 
 __all__ = ["add_parser", "run"]
 
@@ -66,11 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
     """
     folder = Path(arguments.dir)
     check_folder(folder, arguments.dir)
-    baselines = Baselines(folder, arguments.dir)
+    keys = sorted({place.key for place in folder_snapshot(folder, arguments.dir).entries})
     root = folder.resolve().parent if arguments.root is None else Path(arguments.root)
-    plan = _plan(baselines, root, _run_file(arguments.run_file))
+    dropped, kept = _without_file(keys, root), dict[str, str]()
+    if (run_file := _run_file(arguments.run_file)) is not None:
+        _add_stale(run_file, [key for key in keys if key not in dropped], root, dropped, kept)
+    plan = _Plan(dropped=dropped, kept=kept, temporary=_leftovers(folder, kept))
     if not arguments.dry_run:
-        write_all(baselines, dict.fromkeys(plan.dropped))
+        drop(folder, arguments.dir, plan.dropped)
         for path in plan.temporary:
             path.unlink(missing_ok=True)
     if arguments.json:
@@ -86,38 +88,39 @@ def _run_file(path: str | None) -> RunFile | None:
     return read_run(Path(path or DEFAULT_RUN), path or DEFAULT_RUN)
 
 
-def _plan(baselines: Baselines, root: Path, run_file: RunFile | None) -> _Plan:
-    dropped = _without_file(baselines, root)
-    kept: dict[str, str] = {}
-    if run_file is not None:
-        for key in sorted(set(baselines.keys()) & set(run_file.stale) - dropped.keys()):
-            if _is_newer(_test_file(key, root), run_file.finished):
-                kept[key] = f"its test file changed after {run_file.shown} found it gone; run the tests again"
-            else:
-                dropped[key] = f"its test is gone, as {run_file.shown} of {run_file.finished} found"
-    leftovers = sorted(
-        path for path in baselines.directory.rglob(".*.tmp") if _TEMPORARY.fullmatch(path.name)
-    )
-    alive = [path for path in leftovers if _is_being_written(path)]
-    kept |= {path.as_posix(): "the process that writes it still runs" for path in alive}
-    return _Plan(dropped=dropped, kept=kept, temporary=[path for path in leftovers if path not in alive])
-
-
-def _without_file(baselines: Baselines, root: Path) -> dict[str, str]:
-    """The benchmarks whose test file is gone.
+def _without_file(keys: list[str], root: Path) -> dict[str, str]:
+    """The benchmarks whose test file is gone, and why they are dropped.
 
     Raises:
         BaselineError: no test file is there at all, so that the root must be wrong.
     """
-    files = {key: _test_file(key, root) for key in sorted(baselines.keys())}
-    gone = {key for key, path in files.items() if not path.exists()}
-    ours = {key for key in files if not key.startswith(_SUITE)}
-    if ours and ours <= gone:
+    gone = [key for key in keys if not _test_file(key, root).exists()]
+    foreign = [key for key in keys if not key.startswith(_SUITE)]
+    if foreign and set(foreign) <= set(gone):
         raise BaselineError(
-            f"no test file of {baselines.shown} exists under {root}, as {min(ours)!r} does not: "
-            "name pytest's root directory with --root"
+            f"no test file of the stored benchmarks exists under {root}; {foreign[0]!r} is one of "
+            f"{len(foreign)}: name pytest's root directory with --root"
         )
-    return {key: f"{key.partition('::')[0]} is gone" for key in sorted(gone)}
+    return {key: f"{key.partition('::')[0]} is gone" for key in gone}
+
+
+def _add_stale(
+    run_file: RunFile, keys: list[str], root: Path, dropped: dict[str, str], kept: dict[str, str]
+) -> None:
+    """Add what a run found stale, unless its test file changed since."""
+    for key in sorted(set(keys) & set(run_file.stale)):
+        if _is_newer(_test_file(key, root), run_file.finished):
+            kept[key] = f"its test file changed after {run_file.shown} found it gone; run the tests again"
+        else:
+            dropped[key] = f"its test is gone, as {run_file.shown} of {run_file.finished} found"
+
+
+def _leftovers(folder: Path, kept: dict[str, str]) -> list[Path]:
+    """The temporary files of writers that are no more; those of the others are added to what is kept."""
+    found = {path: _TEMPORARY.fullmatch(path.name) for path in sorted(folder.rglob(".*.tmp"))}
+    alive = [path for path, match in found.items() if match and _is_running(int(match[1]))]
+    kept |= {path.as_posix(): "the process that writes it still runs" for path in alive}
+    return [path for path, match in found.items() if match and path not in alive]
 
 
 def _test_file(key: str, root: Path) -> Path:
@@ -136,10 +139,9 @@ def _is_newer(path: Path, finished: str) -> bool:
         return True
 
 
-def _is_being_written(path: Path) -> bool:
-    found = _TEMPORARY.fullmatch(path.name)
+def _is_running(process_id: int) -> bool:
     try:
-        os.kill(int(found[1]) if found else 0, 0)
+        os.kill(process_id, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:

@@ -53,6 +53,7 @@ class Snapshot:
         entries: what is known of each benchmark.
         environments: the fields of each environment that have to be equal for timings to be compared.
         is_whole: a benchmark without entry has none; a run only knows the benchmarks that it ran.
+        python: the version of Python that a run had, such as "311"; "" for what is stored, for all of them.
         gone: benchmarks whose test is certainly gone.
         notes: what is left out, and why.
     """
@@ -61,6 +62,7 @@ class Snapshot:
     entries: Mapping[Place, Stored]
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     is_whole: bool = True
+    python: str = ""
     gone: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
@@ -93,10 +95,9 @@ def folder_snapshot(directory: Path, shown: str, label: str | None = None) -> Sn
     entries: dict[Place, Stored] = {}
     environments: dict[str, Mapping[str, str]] = {}
     for kind, environment, folder in folders(directory, shown):
-        entries |= {
-            Place(kind, environment, key): entry for key, entry in folder.read(but=ENVIRONMENT).items()
-        }
-        if environment:
+        found = folder.read(but=ENVIRONMENT)
+        entries |= {Place(kind, environment, key): entry for key, entry in found.items()}
+        if environment and found:
             environments[environment] = _environment(folder)
     return Snapshot(label=label or shown, entries=entries, environments=environments)
 

@@ -1,32 +1,37 @@
-"""Writing changes to baseline files, and saying how far that came."""
+"""Dropping benchmarks from the files of all kinds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
-from pagedkv.errors import BaselineError
-from pytest_pagedkv.baselines.schema import Entry
-from pytest_pagedkv.baselines.store import Baselines
+from pytest_pagedkv.baselines.commands.snapshot import ENVIRONMENT, folders
+from pytest_pagedkv.baselines.folder import Folder, file_name
+from pytest_pagedkv.baselines.locking import locked
 
-__all__ = ["write_all"]
+__all__ = ["drop"]
 
 
-def write_all(baselines: Baselines, changes: Mapping[str, Entry | None]) -> list[str]:
-    """Make these changes on disk, file by file, after trying whether all can be written.
+def drop(directory: Path, shown: str, keys: Collection[str]) -> None:
+    """Drop benchmarks from all files of a folder of baselines, after trying whether they can be written.
 
-    Returns:
-        The files that were written, as messages name them.
+    A file that loses its last line is removed, and so is an environment without timings.
 
     Raises:
-        BaselineError: a file cannot be written, and is as it was; the message names those that were.
+        BaselineError: a file cannot be written, and is as it was.
     """
-    if not changes:
-        return []
-    baselines.check_writable(changes)
-    written: list[str] = []
-    for part in baselines.by_file(changes):
-        try:
-            baselines.write(part)
-        except BaselineError as error:
-            done = f"; written before: {', '.join(written)}" if written else "; nothing was written"
-            raise BaselineError(f"{error}{done}") from error
-        written.append(baselines.shown_file(next(iter(part))))
-    return written
+    found = [(folder, _names(folder, keys)) for _, _, folder in folders(directory, shown)]
+    touched = [(folder, names) for folder, names in found if names]
+    for folder, names in touched:
+        folder.check_writable(names)
+    for folder, names in touched:
+        with folder.naming(""), locked(directory):
+            for name in names:
+                entries = folder.read_file(name)
+                folder.replace(name, {key: entry for key, entry in entries.items() if key not in keys})
+            if not folder.read(but=ENVIRONMENT):
+                (folder.path / ENVIRONMENT).unlink(missing_ok=True)
+
+
+def _names(folder: Folder[Any], keys: Collection[str]) -> list[str]:
+    """The files that have one of these benchmarks."""
+    return sorted({file_name(key) for key in folder.read(but=ENVIRONMENT) if key in keys})
