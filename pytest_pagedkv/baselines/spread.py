@@ -65,11 +65,8 @@ def read_spreads(path: Path, environment: Fingerprint) -> tuple[dict[str, float]
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return (
-            {},
-            f"{path.name} cannot be used ({type(error).__name__}: {error}); "
-            "`pytest --pagedkv-perf --pagedkv-selftest` writes it anew",
-        )
+        remedy = "`pytest --pagedkv-perf --pagedkv-selftest` writes it anew"
+        return {}, f"{path.name} cannot be used ({type(error).__name__}: {error}); {remedy}"
     if differing:
         return {}, f"{path.name} is of another environment ({'; '.join(differing)}) and is not used"
     return spreads, ""

@@ -83,7 +83,7 @@ def _lines(run: PerfRun) -> Iterator[tuple[str, str]]:
     yield from (("note", _told(run, key, result)) for key, result in results if _is_noted(result))
     yield from (("note", _told_time(run, key)) for key, _ in results if _is_time_noted(run, key))
     yield from (("note", note) for note in stored_notes(run))
-    yield from (("note", f"{key}   counts nothing") for key, result in results if _is_empty(result))
+    yield from (("note", f"{key}   counts nothing") for key, result in results if _is_empty(run, key, result))
     yield from (("note", note) for note in run.notes)
     yield from (("ERROR", error) for error in run.errors)
     yield from (("", line) for line in _how_to_accept(run, failed))
@@ -121,8 +121,9 @@ def _is_noted(result: Result) -> bool:
     return verdict.is_difference or verdict is Verdict.INCOMPARABLE
 
 
-def _is_empty(result: Result) -> bool:
-    return result.passed and result.verdict is None
+def _is_empty(run: PerfRun, key: str, result: Result) -> bool:
+    """Nothing is known of it that could be judged."""
+    return result.passed and result.verdict is None and key not in run.duets
 
 
 def _is_time_noted(run: PerfRun, key: str) -> bool:

@@ -1,0 +1,294 @@
+"""`--pagedkv-against`: base and head take turns, and a slowdown is a failed test."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests.plugin.conftest import Project
+from tests.plugin.duets import BENCHMARK, DuetProject, git
+
+
+@pytest.fixture
+def duet(project: Project) -> DuetProject:
+    """A repository whose head is its base."""
+    return DuetProject(project)
+
+
+MANY = """
+import pytest
+import engine
+
+def benchmark(pagedkv_benchmark, cost):
+    def work():
+        engine.NOW += cost
+
+    pagedkv_benchmark(work)
+
+@pytest.mark.pagedkv_perf
+def test_slower(pagedkv_benchmark):
+    benchmark(pagedkv_benchmark, engine.COST * 112 // 100 if engine.IS_HEAD else engine.COST)
+
+@pytest.mark.pagedkv_perf
+def test_slightly_slower(pagedkv_benchmark):
+    benchmark(pagedkv_benchmark, engine.COST * 105 // 100 if engine.IS_HEAD else engine.COST)
+
+@pytest.mark.pagedkv_perf(threshold=0.03)
+def test_slightly_slower_and_strict(pagedkv_benchmark):
+    benchmark(pagedkv_benchmark, engine.COST * 105 // 100 if engine.IS_HEAD else engine.COST)
+
+@pytest.mark.pagedkv_perf
+def test_faster(pagedkv_benchmark):
+    benchmark(pagedkv_benchmark, engine.COST * 80 // 100 if engine.IS_HEAD else engine.COST)
+
+@pytest.mark.pagedkv_perf
+def test_same(pagedkv_benchmark):
+    benchmark(pagedkv_benchmark, engine.COST)
+"""
+
+
+def test_each_benchmark_gets_its_verdict(duet: DuetProject) -> None:
+    """12% slower fails; 5% is seen, and fails where 3% is the threshold; faster and unchanged pass."""
+    duet.project.write("test_engine.py", MANY)
+    engine = duet.project.read("engine.py")
+    duet.project.write("engine.py", engine + "IS_HEAD = False\n")
+    duet.commit()
+    duet.project.write("engine.py", engine + "IS_HEAD = True\n")
+    result = duet.project.perf("--pagedkv-against=main", "--junitxml=junit.xml")
+    assert result.ret == 10
+    result.assert_outcomes(passed=3, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "base main@???????, head ??????? with local changes, duet 30 rounds, confirm 4 pairs, *",
+            " FAIL  test_engine.py::test_slightly_slower_and_strict",
+            " *cpu 1ms -> 1.05ms  +5.0% [[]+5.0, +5.0] (T 3%)",
+            " FAIL  test_engine.py::test_slower",
+            " *cpu 1ms -> 1.12ms  +12.0% [[]+12.0, +12.0] (T 7%)",
+            " note  test_engine.py::test_faster   improved: cpu 1ms -> 800us  -20.0% *",
+            " time: 2 * (smallest detectable here ~3%)",
+        ]
+    )
+    assert "+12.0%" in duet.project.read("junit.xml")
+    told = duet.project.benchmarks(".pagedkv-perf/run.json")
+    verdicts = {key.partition("::test_")[2]: each["verdict"] for key, each in told.items()}
+    assert verdicts == {
+        "slower": "worse",
+        "slightly_slower": "same",
+        "slightly_slower_and_strict": "worse",
+        "faster": "better",
+        "same": "same",
+    }
+    pairs = {key.partition("::test_")[2]: each["duet"]["pairs"] for key, each in told.items()}
+    assert [pair["stage"] for pair in pairs["slightly_slower"]] == ["screen"] + ["confirm"] * 4
+    assert [pair["stage"] for pair in pairs["same"]] == ["screen"]
+    assert {len(pair["base_ns"]) for each in pairs.values() for pair in each} == {30}
+    assert duet.worktrees() == []
+
+
+def test_an_empty_commit_changes_nothing(duet: DuetProject) -> None:
+    """Equal code passes after one pair, and nobody says that the times are equal."""
+    duet.commit("nothing")
+    result = duet.project.perf("--pagedkv-against=main~1")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([" time: 1 no change detected *"])
+    assert duet.worktrees() == []
+
+
+def test_counters_that_moved_stand_beside_the_time(duet: DuetProject) -> None:
+    """The base's counters are compared too; without stored baselines they are the baseline."""
+    counted = BENCHMARK + "    pagedkv_benchmark.record(cow_copies=engine.COPIES)\n"
+    duet.project.write("test_engine.py", counted)
+    duet.project.write("engine.py", duet.project.read("engine.py") + "COPIES = 0\n")
+    duet.commit()
+    duet.cost(1_500_000)
+    duet.project.write("engine.py", duet.project.read("engine.py") + "COPIES = 128\n")
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 10
+    result.stdout.fnmatch_lines(["*+50.0%*", "*cow_copies 0 -> 128 (worse)*"])
+
+
+def test_a_benchmark_that_the_base_does_not_have_is_new(duet: DuetProject) -> None:
+    """It passes, as does a whole file that is new."""
+    more = BENCHMARK.replace("test_work", "test_more")
+    duet.project.write("test_engine.py", BENCHMARK + more[more.index("def ") :])
+    duet.project.write("test_other.py", BENCHMARK)
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            " note  test_engine.py::test_more   new: cpu not compared: the base does not have it",
+            " note  test_other.py::test_work   new: cpu not compared: the base does not have it",
+        ]
+    )
+
+
+def test_a_changed_test_is_not_compared(duet: DuetProject) -> None:
+    """Where the benchmark's own source differs, its time says nothing about the code."""
+    duet.project.write("test_engine.py", BENCHMARK + "    assert engine.NOW\n")
+    duet.cost(1_500_000)
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([" note *test_work   incomparable: *the test itself is not the base's*"])
+
+
+def test_a_base_whose_file_cannot_be_imported(duet: DuetProject) -> None:
+    """Its traceback is shown, its benchmarks fail as incomparable, the others are compared."""
+    duet.project.write("test_engine.py", "import no_such_module\n")
+    duet.commit("broken")
+    duet.project.write("test_engine.py", BENCHMARK)
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 11
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*the base's test_engine.py cannot be imported*", "*No module named 'no_such_module'*"]
+    )
+
+
+def test_a_base_that_cannot_be_imported_at_all(duet: DuetProject) -> None:
+    """The run ends with 11, and with what the base's process printed."""
+    duet.project.write("conftest.py", "import no_such_module\n")
+    duet.commit("broken")
+    duet.project.write("conftest.py", "import time, engine\ntime.thread_time_ns = lambda: engine.NOW\n")
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(
+        ["*the base's timing process ended before its work was done (exit code 4)*", "*no_such_module*"]
+    )
+    assert duet.worktrees() == []
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("no-such-branch", "there is no commit or folder no-such-branch here"),
+        ("./no-such-folder", "there is no such folder"),
+        (".", "is the tree that is being tested"),
+    ],
+)
+def test_a_base_that_is_not_there(duet: DuetProject, ref: str, message: str) -> None:
+    """A clear message, and exit code 11."""
+    result = duet.project.perf(f"--pagedkv-against={ref}")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines([f"*{message}*"])
+
+
+def test_a_shallow_clone_without_the_base(duet: DuetProject) -> None:
+    """The message says how to fetch it."""
+    duet.commit("second")
+    clone = duet.path / "clone"
+    git(duet.path, "clone", "-q", "--depth=1", duet.path.as_uri(), str(clone))
+    result = duet.pytester.run(
+        *(sys.executable, "-m", "pytest", "-p", "pytest_pagedkv.plugin", "--pagedkv-perf"),
+        *("--pagedkv-against=HEAD~1", "--rootdir=clone", "-c", "clone/tox.ini", "clone"),
+    )
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*in this shallow clone; get it by `git fetch --depth=1 origin HEAD~1`*"])
+
+
+def test_no_git_at_all(duet: DuetProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the command a folder can still be compared."""
+    empty = duet.path / "empty"
+    empty.mkdir()
+    monkeypatch.setenv("PATH", str(empty))
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*needs git, and there is no command git*"])
+
+
+def test_another_checkout_is_left_as_it_is(duet: DuetProject) -> None:
+    """A folder works as a base, without git."""
+    other = duet.path.parent / f"{duet.path.name}-base"
+    shutil.copytree(duet.path, other, ignore=shutil.ignore_patterns(".git"))
+    duet.cost(1_200_000)
+    result = duet.project.perf(f"--pagedkv-against={other}")
+    assert result.ret == 10
+    assert (other / "engine.py").exists()
+
+
+def test_a_merge_base(duet: DuetProject) -> None:
+    """`main...` is where the branch left main: what main has gained since is not missed here."""
+    git(duet.path, "switch", "-q", "-c", "feature")
+    duet.commit("feature")
+    git(duet.path, "switch", "-q", "main")
+    duet.cost(500_000)
+    duet.commit("faster")
+    git(duet.path, "switch", "-q", "feature")
+    assert duet.project.perf("--pagedkv-against=main...").ret == 0
+
+
+def test_requirements_that_this_environment_does_not_meet(duet: DuetProject) -> None:
+    """The base cannot be timed in it, and the message names what is missing."""
+    duet.project.write("pyproject.toml", '[project]\nname = "x"\ndependencies = ["pytest<3"]\n')
+    duet.commit()
+    duet.project.write("pyproject.toml", '[project]\nname = "x"\ndependencies = ["pytest"]\n')
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*asks for what this environment does not have: pytest<3 (here is *"])
+
+
+def test_requirements_that_differ_and_are_met(duet: DuetProject) -> None:
+    """It is timed, with a note."""
+    duet.project.write("requirements.txt", "pytest>=3\n")
+    duet.commit()
+    duet.project.write("requirements.txt", "pytest>=4\n")
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([" note  the base asks for pytest>=3; timed with what is installed"])
+
+
+def test_code_that_is_not_of_the_tree(duet: DuetProject) -> None:
+    """Two sides that import the same installed package would be compared with themselves."""
+    installed = duet.path.parent / f"{duet.path.name}-installed"
+    installed.mkdir()
+    (duet.path / "engine.py").rename(installed / "engine.py")
+    duet.project.write("engine/README", "the package, before it is installed\n")
+    duet.pytester.makeini(f"[pytest]\npagedkv_suite = false\npythonpath = {installed}\n")
+    duet.commit()
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*imports engine from *, and not from its own tree*"])
+
+
+def test_under_xdist(duet: DuetProject) -> None:
+    """The controller times before its workers start, and a worker fails the test."""
+    duet.cost(1_120_000)
+    result = duet.project.perf("--pagedkv-against=main", "-p", "xdist", "-n", "2")
+    assert result.ret == 10
+    result.assert_outcomes(failed=1)
+
+
+def test_a_test_that_asks_for_few_rounds_is_not_judged(duet: DuetProject) -> None:
+    """One round is no evidence."""
+    duet.project.write("test_engine.py", BENCHMARK.replace("engine.work)", "engine.work, rounds=1)"))
+    duet.commit()
+    duet.cost(1_500_000)
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 0
+    assert "time:" not in [line.split()[0] for line in result.outlines if line.startswith(" ")]
+    told = duet.project.benchmarks(".pagedkv-perf/run.json")["test_engine.py::test_work"]["duet"]
+    assert told["verdict"] is None
+
+
+def test_the_self_test_keeps_what_the_machine_spreads(duet: DuetProject) -> None:
+    """Code against itself: later thresholds are at least three times the spread, here without noise none."""
+    result = duet.project.perf("--pagedkv-selftest")
+    assert result.ret == 0
+    spreads = json.loads(duet.project.read(".pagedkv-perf/selftest.json"))["spreads"]
+    assert spreads == {"test_engine.py::test_work": 0.0}
+    spread = duet.project.read(".pagedkv-perf/selftest.json").replace('test_work": 0.0', 'test_work": 0.05')
+    duet.project.write(".pagedkv-perf/selftest.json", spread)
+    duet.cost(1_120_000)
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([" time: 1 no change detected (smallest detectable here ~15%)"])
+
+
+def test_a_self_test_of_another_machine_is_not_used(duet: DuetProject) -> None:
+    """The note names the field."""
+    told = {"schema": "pagedkv-selftest/1", "environment": {"cpu_count": "1000"}, "spreads": {}}
+    duet.project.write(".pagedkv-perf/selftest.json", json.dumps(told))
+    result = duet.project.perf("--pagedkv-against=main")
+    result.stdout.fnmatch_lines(
+        [" note  selftest.json is of another environment (*cpu count * here, 1000 there*"]
+    )
