@@ -6,22 +6,27 @@ link, mention or command of theirs may come to life. `plain` has made it one pri
 
 import re
 
-__all__ = ["code", "command_data", "command_property"]
+__all__ = ["code", "code_cell", "command_data", "command_property"]
 
 _FENCES = re.compile("`+")
 
 
 def code(text: str, most: int = 300) -> str:
-    """A code span of GitHub's markdown, in a table or outside: in it nothing but its end means anything.
+    """A code span of GitHub's markdown: in it nothing but its end means anything.
 
-    The fence is longer than every run of backticks inside; a pipe is escaped, as it would end a table's cell.
+    The fence is longer than every run of backticks inside.
     """
     shown = text if len(text) <= most else text[: most - 3] + "..."
     if not shown.strip():
         return ""
     fence = "`" * (1 + max(map(len, _FENCES.findall(shown)), default=0))
     room = " " if shown[0] in "` " or shown[-1] in "` " else ""
-    return f"{fence}{room}{shown.replace('|', chr(92) + '|')}{room}{fence}"
+    return f"{fence}{room}{shown}{room}{fence}"
+
+
+def code_cell(text: str) -> str:
+    """The same in a table, where a pipe would end the cell."""
+    return code(text).replace("|", "\\|")
 
 
 def command_data(text: str) -> str:

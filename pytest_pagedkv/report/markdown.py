@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pagedkv.errors import ConfigError
-from pytest_pagedkv.report.escaping import code
+from pytest_pagedkv.report.escaping import code, code_cell
 from pytest_pagedkv.report.runfile import Benchmark, Run
 from pytest_pagedkv.report.status import Status, by_status, headline, setting, unchanged
 from pytest_pagedkv.report.wording import counted, duration, evidence, moved
@@ -81,7 +81,8 @@ def marker(key: str = "") -> str:
 
 def _fitting(run: Run, first: str, limit: int) -> str:
     texts = (first + "\n".join(_document(run, num_rows)) + "\n" for num_rows in _NUMS_ROWS)
-    return next((text for text in texts if len(text.encode()) < limit), first)
+    shortest = f"{first}### pagedkv perf: {headline(run)}\n"
+    return next((text for text in texts if len(text.encode()) < limit), shortest)
 
 
 def _document(run: Run, num_rows: int) -> Iterator[str]:
@@ -135,10 +136,10 @@ def _row(word: Status, benchmark: Benchmark) -> str:
     times = (duet.base_ns, duet.head_ns) if duet is not None else (None, _median(benchmark))
     cells = [
         _told(word, benchmark),
-        code(benchmark.key),
+        code_cell(benchmark.key),
         benchmark.metric,
         *("" if time is None else duration(time) for time in times),
-        "<br>".join(map(code, evidence(benchmark))),
+        "<br>".join(map(code_cell, evidence(benchmark))),
         "<br>".join(_some(moved(benchmark))),
     ]
     return f"| {' | '.join(cells)} |"
@@ -157,7 +158,7 @@ def _median(benchmark: Benchmark) -> float | None:
 
 def _some(lines: Sequence[str]) -> list[str]:
     more = [f"+{len(lines) - _MAX_MOVED} more"] if len(lines) > _MAX_MOVED else []
-    return [*map(code, lines[:_MAX_MOVED]), *more]
+    return [*map(code_cell, lines[:_MAX_MOVED]), *more]
 
 
 def _stale(run: Run, most: int) -> Iterator[str]:

@@ -9,8 +9,25 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["counts", "flag", "integer", "items", "mapping", "number", "positives", "text", "texts", "word"]
+from pytest_pagedkv.baselines import Verdict
 
+__all__ = [
+    "counts",
+    "flag",
+    "hash_seed",
+    "integer",
+    "items",
+    "mapping",
+    "metric",
+    "number",
+    "positives",
+    "text",
+    "texts",
+    "verdict",
+]
+
+_VERDICTS = frozenset(map(str, Verdict))
+_METRICS = ("cpu", "cuda", "wall")
 _LONGEST = 600
 _LARGEST = 1e18
 _SHORTEST = 1e-9
@@ -22,7 +39,7 @@ def text(value: object) -> str:
     if not isinstance(value, str):
         return ""
     line = _LINE_BREAK.sub(" ", value[: 2 * _LONGEST].strip())
-    shown = "".join(letter if letter.isprintable() else _spelled(letter) for letter in line)
+    shown = line if line.isprintable() else "".join(map(_spelled, line))
     return shown if len(value) <= _LONGEST and len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "..."
 
 
@@ -36,11 +53,21 @@ def items(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def word(value: object, known: Collection[str]) -> str:
-    """One of the known words; "other" for any other text, "" for what is none."""
-    if not isinstance(value, str) or not value:
-        return ""
-    return str(value) if value in known else "other"
+def verdict(value: object) -> str:
+    """A verdict as its word; "other" for one that is unknown, "" for none."""
+    return _word(value, _VERDICTS)
+
+
+def metric(value: object) -> str:
+    """A clock as its word, likewise."""
+    return _word(value, _METRICS)
+
+
+def hash_seed(value: object) -> str:
+    """A value of PYTHONHASHSEED, likewise."""
+    shown = str(integer(value)) if isinstance(value, int) else value
+    is_number = isinstance(shown, str) and shown.isascii() and shown.isdigit() and len(shown) <= 10
+    return str(shown) if is_number else _word(shown, ("random",))
 
 
 def number(value: object) -> float | None:
@@ -83,6 +110,13 @@ def counts(value: object) -> dict[str, int] | None:
     return dict(_counted(value)) if isinstance(value, dict) else None
 
 
+def _word(value: object, known: Collection[str]) -> str:
+    """Words that are shown without escaping are ours."""
+    if not isinstance(value, str) or not value:
+        return ""
+    return str(value) if value in known else "other"
+
+
 def _counted(value: Mapping[str, object]) -> Iterator[tuple[str, int]]:
     for name, count in value.items():
         if (whole := integer(count)) is not None:
@@ -90,4 +124,4 @@ def _counted(value: Mapping[str, object]) -> Iterator[tuple[str, int]]:
 
 
 def _spelled(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()

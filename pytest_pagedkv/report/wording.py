@@ -1,11 +1,14 @@
 """Numbers as people read them: durations, relative changes, and the evidence on one benchmark in words."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from pytest_pagedkv.baselines import Difference, Verdict
-from pytest_pagedkv.report.runfile import Benchmark, Duet, Run, Stored
+from pytest_pagedkv.report.runfile import Benchmark, Run
+from pytest_pagedkv.report.timings import Duet, Stored
 
 __all__ = [
+    "change_of",
     "counted",
     "duration",
     "evidence",
@@ -25,10 +28,9 @@ def significant(value: float) -> str:
     """Three digits, without an exponent where a person would write none."""
     if not 1e-4 <= abs(value) < 1e6:
         return f"{value:.3g}"
-    decimals = next((d for d in range(3) if round(abs(value), d) >= 10 ** (2 - d)), 2)
-    if abs(value) < 1:
-        return f"{value:.3g}"
-    return f"{value:.{decimals}f}"
+    rounded = float(f"{value:.2e}")
+    decimals = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded if decimals else value:.{decimals}f}"
 
 
 def duration(nanoseconds: float, *, space: str = "", micro: str = "u") -> str:
@@ -73,6 +75,15 @@ def moved(benchmark: Benchmark) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def change_of(difference: Difference) -> str:
+    """How a counter moved: in percent, where there is something to compare with, and which way that is."""
+    before, after, verdict = difference.before, difference.after, difference.verdict
+    words = [percent(after / before - 1)] if before and after is not None else []
+    if verdict is not Verdict.CHANGED or not words:
+        words.append(str(verdict))
+    return ", ".join(words)
+
+
 def smallest_detectable(run: Run) -> dict[str, float]:
     """By metric, the threshold above which a change of time is found here: the highest of all benchmarks."""
     found: dict[str, float] = {}
@@ -114,8 +125,8 @@ def _differences(before: Mapping[str, int], after: Mapping[str, int]) -> list[Di
 
 
 def _moved_meters(duet: Duet | None) -> Iterator[str]:
+    """Those that moved by enough to look at."""
     for name, (base, head) in sorted(duet.meters.items() if duet else ()):
-        if base and abs(head / base - 1) >= _LEAST_SHOWN:
-            yield f"{name} {base} -> {head} ({percent(head / base - 1)})"
-        elif head and not base:
-            yield f"{name} 0 -> {head}"
+        if abs(head - base) > _LEAST_SHOWN * abs(base):
+            difference = Difference(name, base, head)
+            yield f"{name} {base} -> {head} ({change_of(difference)})"

@@ -6,9 +6,10 @@ from pytest_pagedkv.baselines import Difference, Verdict
 from pytest_pagedkv.report.page.html import Markup, element, joined
 from pytest_pagedkv.report.page.plots import distribution_plot, history_plot, pairs_plot
 from pytest_pagedkv.report.page.table import badge
-from pytest_pagedkv.report.runfile import Benchmark, Duet
+from pytest_pagedkv.report.runfile import Benchmark
 from pytest_pagedkv.report.status import Status, effect_of, is_failure
-from pytest_pagedkv.report.wording import counted, evidence, percent
+from pytest_pagedkv.report.timings import Duet
+from pytest_pagedkv.report.wording import change_of, counted, evidence, percent
 
 __all__ = ["detail"]
 
@@ -130,7 +131,7 @@ def _moved_rows(source: str, before: Mapping[str, int], after: Mapping[str, int]
             element("th", difference.name, scope="row", class_="name"),
             element("td", source),
             *(element("td", number, class_="num") for number in numbers),
-            element("td", _change(difference)),
+            element("td", change_of(difference)),
         )
 
 
@@ -139,11 +140,3 @@ def _number(value: int | None, difference: Difference) -> str:
     if value is None:
         return "absent" if difference.verdict is Verdict.CHANGED else "0"
     return f"{value:,}"
-
-
-def _change(difference: Difference) -> str:
-    before, after = difference.before, difference.after
-    words = [] if difference.verdict is Verdict.CHANGED else [str(difference.verdict)]
-    if before and after is not None:
-        words.insert(0, percent(after / before - 1))
-    return ", ".join(words)

@@ -19,7 +19,7 @@ from pytest_pagedkv.report.page.marks import (
     x_axis,
     y_axis,
 )
-from pytest_pagedkv.report.runfile import Duet, Pair, Stored
+from pytest_pagedkv.report.timings import Duet, Pair, Stored
 from pytest_pagedkv.report.wording import counted, interval, percent, significant
 
 __all__ = ["distribution_plot", "forest_plot", "history_plot", "pairs_plot"]
