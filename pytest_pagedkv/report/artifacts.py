@@ -123,7 +123,7 @@ def _stored(result: StoredResult) -> dict[str, Any]:
         "detail": result.detail,
         "ratio": result.ratio,
         "tolerance": result.tolerance,
-        "centre": result.run and result.run.centre,
+        **(asdict(result.run) if result.run else {"centre": None}),
         "baseline_centre": result.baseline_centre,
         "history": result.history,
         "is_gated": result.fails,
