@@ -1,12 +1,15 @@
 """`pagedkv baselines accept`: what is stored of a finished run, and what never is."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pytest_pagedkv.baselines.commands.runfile import read_run
 from pytest_pagedkv.baselines.fingerprint import Fingerprint, fingerprint
 from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.timing_schema import TimingEntry
 from pytest_pagedkv.baselines.timing_store import Timings
 from tests.baselines.conftest import FINISHED, PASSED, Project, key
 from tests.plugin.conftest import Project as PytestProject
@@ -43,6 +46,12 @@ def timed(centre: float = 10.0, **about: object) -> dict[str, object]:
 def environment(here: Fingerprint = HERE) -> dict[str, object]:
     """What a run file says of the machine."""
     return {"slug": here.slug, "fields": dict(here.compared), "recorded": dict(here.recorded)}
+
+
+def store_time(project: Project, name: str) -> None:
+    """Store a time of 10 for this environment."""
+    change = TimingEntry(metric="cpu", history=(10.0,), spread=0.01, source="abc")
+    timings(project).update({name: lambda _: change})
 
 
 def timings(project: Project, here: Fingerprint = HERE) -> Timings:
@@ -213,7 +222,9 @@ def test_counters_of_other_pythons_are_kept(project: Project) -> None:
 
 
 def test_times_are_stored_with_the_counters(project: Project) -> None:
-    """A run with an environment stores its calibrated times there."""
+    """A run stores its times where some of its environment are stored already, and only there."""
+    store_time(project, FREE)
+    other = Fingerprint(HERE.compared | {"cpu_count": "512"}, {})
     project.ran(
         {LATE: {"counters": {"n": 1}, "verdict": "new", "stored": timed()}}, environment=environment()
     )
@@ -223,13 +234,15 @@ def test_times_are_stored_with_the_counters(project: Project) -> None:
     assert f"stored in perf_baselines/timing/{HERE.slug}/test_pool.json" in found.stdout.splitlines()
     assert timings(project).get(LATE).history == (10.0,)  # type: ignore[union-attr]
     assert project.stored()[LATE] == {"counters": {"n": 1}}
+    project.ran({FREE: {"counters": {"n": 1}, "stored": timed()}}, environment=environment(other))
+    assert project.json("accept", FREE)["same"] == [FREE]
+    assert [path.name for path in (project.path / "perf_baselines/timing").iterdir()] == [HERE.slug]
 
 
 def test_a_slower_time_takes_a_reason(project: Project) -> None:
     """It begins a new history; one that is as usual is not written."""
     about = {"counters": {"n": 1}, "verdict": "same", "outcomes": FAILED, "failed_gate": True}
-    project.ran({FREE: about | {"stored": timed()}}, environment=environment())
-    project.baselines("accept", FREE)
+    store_time(project, FREE)
     project.ran({FREE: about | {"stored": timed(10.3)}}, environment=environment())
     assert project.json("accept", FREE)["same"] == [FREE]
     project.ran({FREE: about | {"stored": timed(15.0)}}, environment=environment())
@@ -253,9 +266,13 @@ def test_a_slower_time_takes_a_reason(project: Project) -> None:
             "the fields of its environment do not give its name",
         ),
         ({"environment": []}, {}, "environment should be a JSON object, and is []"),
-        ({}, {"stored": timed(-1)}, "the time of 'a::b' is -1, which is no number"),
-        ({}, {"stored": timed(10**400)}, "the time of 'a::b' is 1000"),
-        ({}, {"stored": timed(spread=True)}, "the spread of 'a::b' is True"),
+        (
+            {"environment": environment()},
+            {"stored": timed(-1)},
+            "the time of 'a::b' is -1, which is no number",
+        ),
+        ({"environment": environment()}, {"stored": timed(10**400)}, "the time of 'a::b' is 1000"),
+        ({"environment": environment()}, {"stored": timed(spread=True)}, "the spread of 'a::b' is True"),
         ({}, {"threshold": "7%"}, "the threshold of 'a::b' is '7%'"),
     ],
 )
@@ -285,4 +302,7 @@ def test_a_real_run_is_accepted(
 
     assert ["n", "1", "->", "2", "+100.0%", "changed"] in [line.split() for line in shown.stdout.splitlines()]
     assert accepted.code == 0
+    run_file = read_run(here.path / ".pagedkv-perf/run.json", "run.json")
+    assert run_file.environment == replace(HERE, recorded=run_file.environment.recorded)  # type: ignore[union-attr]
+    assert all(each.timed for each in run_file.measurements.values())
     assert tested.perf("--pagedkv-require-baseline").ret == 0

@@ -34,6 +34,9 @@ class Facts:
 class Acceptance:
     """A run on its way into a folder of baselines.
 
+    Times are stored only where some of the run's environment are stored already: the first ones of a machine
+    come from an update.
+
     Args:
         run_file: the run.
         directory: the folder.
@@ -55,7 +58,8 @@ class Acceptance:
         self._python = run_file.python
         self._baselines = Baselines(directory, shown)
         environment = run_file.environment
-        self._timings = None if environment is None else Timings(directory, shown, environment)
+        timings = None if environment is None else Timings(directory, shown, environment)
+        self._timings = timings if timings is not None and timings.is_comparable else None
         self._counters: dict[str, Mapping[str, int]] = {}
         self._times: dict[str, StoredResult] = {}
 

@@ -42,7 +42,7 @@ class Measurement:
         outcomes: outcome of each phase of the test, by phase.
         failed_gate: the gate alone made its call fail.
         threshold: relative change of time above which its gate fails.
-        timed: its calibrated time; None if there is none.
+        timed: its time, in the environment of the run; None if there is none.
     """
 
     key: str
@@ -154,13 +154,16 @@ class _Reader:
         top = self._object(data, "it")
         self._check_schema(top.get("schema"))
         benchmarks = self._object(top.get("benchmarks"), "benchmarks")
+        environment = self._environment(top.get("environment"))
         version = re.match(r"(\d+)\.(\d+)", str(top.get("python", _HERE)))
         return RunFile(
             shown=self._shown,
             finished=str(top.get("finished")),
             python=version[1] + version[2] if version else "",
-            environment=self._environment(top.get("environment")),
-            measurements={key: self._measurement(key, benchmarks[key]) for key in sorted(benchmarks)},
+            environment=environment,
+            measurements={
+                key: self._measurement(key, benchmarks[key], environment) for key in sorted(benchmarks)
+            },
             stale=self._strings(top.get("stale"), "stale"),
         )
 
@@ -186,7 +189,7 @@ class _Reader:
             self._fail("is damaged: the fields of its environment do not give its name")
         return found
 
-    def _measurement(self, key: str, value: object) -> Measurement:
+    def _measurement(self, key: str, value: object, environment: Fingerprint | None) -> Measurement:
         data = self._object(value, repr(key))
         counters, outcomes = data.get("counters"), self._object(data.get("outcomes") or {}, "outcomes")
         verdict = data.get("counters_verdict", data.get("verdict"))
@@ -199,7 +202,7 @@ class _Reader:
             outcomes={phase: str(outcome) for phase, outcome in outcomes.items()},
             failed_gate=bool(data.get("failed_gate", verdict is not None)),
             threshold=self._number(data.get("threshold") or _THRESHOLD, f"the threshold of {key!r}"),
-            timed=self._timed(key, data),
+            timed=self._timed(key, data, environment),
         )
 
     def _counters(self, key: str, value: object) -> Mapping[str, int]:
@@ -209,10 +212,12 @@ class _Reader:
                 self._fail(f"is damaged: counter {name!r} of {key!r} is {count!r:.40}, not an integer")
         return counters
 
-    def _timed(self, key: str, data: Mapping[str, Any]) -> TimedRun | None:
-        """The calibrated time, if the run says all that a baseline has to say of it."""
+    def _timed(self, key: str, data: Mapping[str, Any], environment: Fingerprint | None) -> TimedRun | None:
+        """The time, if the run says all that a baseline has to say, and if it is of this device."""
         stored = self._object(data.get("stored") or {}, f"what is stored of {key!r}")
         if any(stored.get(name) is None for name in ("metric", "centre", "spread", "source")):
+            return None
+        if environment is None or environment.compared["device"] != stored["metric"]:
             return None
         return TimedRun(
             metric=str(stored["metric"]),
