@@ -250,7 +250,7 @@ def test_a_slower_time_takes_a_reason(project: Project) -> None:
     assert "a stored baseline would change" in project.fails("accept", FREE)
     found = project.json("accept", FREE, WHY)
 
-    assert found["accepted"][FREE] == ["time: stored cpu 10 -> 15  +50% (1 run at 10, T 20%) (worse)"]
+    assert found["accepted"][FREE] == ["stored cpu 10 -> 15  +50% (1 run at 10, T 20%) (worse)"]
     stored = timings(project).get(FREE)
     assert stored is not None
     assert (stored.history, stored.reason) == ((15.0,), "the pool grew")

@@ -238,10 +238,11 @@ def test_times_move_by_more_than_they_scatter(folder: Project) -> None:
 
     assert found.code == 1
     assert found.stdout.splitlines()[2:] == [
-        f"worse    {key('slow')} (cpu-a)",
-        "  cpu, in reference workloads  10.0 -> 15.0 +50.0%  worse",
-        f"better   {key('fast')} (cpu-a)",
-        "  cpu, in reference workloads  10.0 -> 6.667 -33.3%  better",
+        "timing cpu-a",
+        f"worse    {key('slow')}",
+        "  cpu x reference  10.0 -> 15.0 +50.0%  worse",
+        f"better   {key('fast')}",
+        "  cpu x reference  10.0 -> 6.667 -33.3%  better",
         "",
         "1 worse, 1 better, 1 unchanged",
     ]
@@ -257,16 +258,14 @@ def test_times_that_cannot_be_compared(folder: Project) -> None:
 
     lines = folder.baselines("diff", "a", "b").stdout.splitlines()
 
-    assert (
-        "  cpu, in reference workloads  10.0 -> 20.0 +100.0%  changed, the benchmark's source changed"
-        in lines
-    )
-    assert f"new      {key('b')} (cpu-b)   cpu, in reference workloads 20, 1 run" in lines
-    assert f"gone     {key('b')} (cpu-a)   cpu, in reference workloads 10, 1 run" in lines
+    assert "  cpu x reference  10.0 -> 20.0 +100.0%  changed, the benchmark's source changed" in lines
+    assert f"new      {key('b')}   cpu x reference 20, 1 run" in lines
+    assert f"gone     {key('b')}   cpu x reference 10, 1 run" in lines
     assert "note     timings of cpu-c: not compared, cpu model 7 here, 1 there" in lines
     assert lines[-1] == "1 changed, 1 new, 1 gone, 0 unchanged"
+    assert [line for line in lines if line.startswith("timing")] == ["timing cpu-a", "timing cpu-b"]
     markdown = folder.baselines("diff", "a", "b", "--format", "markdown").stdout
-    assert "`cpu, in reference workloads` (the benchmark's source changed)" in markdown
+    assert "`cpu x reference` (the benchmark's source changed)" in markdown
 
 
 def test_times_of_commits(project: Project) -> None:
@@ -276,5 +275,5 @@ def test_times_of_commits(project: Project) -> None:
     project.store_times({key("a"): (20.0,)}, "cpu-a")
 
     assert project.json("diff")["changes"][0]["moves"] == [
-        {"name": "cpu, in reference workloads", "before": 10.0, "after": 20.0, "verdict": "worse"}
+        {"name": "cpu x reference", "before": 10.0, "after": 20.0, "verdict": "worse"}
     ]

@@ -38,10 +38,10 @@ def test_times_stand_under_their_environment(project: Project) -> None:
     assert lines[-6:] == [
         "timing cpu-a   1 benchmark",
         " tests/perf/test_pool.py",
-        "   test_fork  cpu, in reference workloads 9.4, 2 runs",
+        "   test_fork  cpu x reference 9.4, 2 runs",
         "timing cpu-b   1 benchmark",
         " tests/perf/test_pool.py",
-        "   test_fork  cpu, in reference workloads 12.25, 2 runs",
+        "   test_fork  cpu x reference 12.25, 2 runs",
     ]
 
 

@@ -129,8 +129,8 @@ class Acceptance:
         if result.verdict is Verdict.SAME:
             return
         self._times[each.key] = result
-        is_new = result.verdict is Verdict.NEW
-        self._note(each.key, f"time: {result.detail or 'new'} ({result.verdict})", is_new=is_new)
+        detail = result.detail or f"stored {each.timed.metric} {each.timed.centre:.4g}"
+        self._note(each.key, f"{detail} ({result.verdict})", is_new=result.verdict is Verdict.NEW)
 
     def _note(self, key: str, detail: str, *, is_new: bool) -> None:
         facts = self.accepted.setdefault(key, Facts())

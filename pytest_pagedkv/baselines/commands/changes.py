@@ -108,6 +108,15 @@ class Comparison:
             parts.append(f"{self.num_unknown} not in the run")
         return ", ".join(parts)
 
+    def groups(self) -> list[tuple[str, list[Change]]]:
+        """The changes by kind and environment, each with its title: "" for counters, which come first."""
+        found: dict[str, list[Change]] = {}
+        for change in sorted(self.changes, key=lambda each: each.place[:2]):
+            place = change.place
+            title = "" if place.kind == "counters" else f"{place.kind} {place.environment}"
+            found.setdefault(title, []).append(change)
+        return list(found.items())
+
     def as_json(self) -> dict[str, Any]:
         """As built-in types."""
         return {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pagedkv.cli.output import printable
 from pytest_pagedkv.baselines.commands.changes import Change, Comparison, Kind
 from pytest_pagedkv.baselines.commands.moves import Move, size
-from pytest_pagedkv.baselines.commands.wording import counted, title
+from pytest_pagedkv.baselines.commands.wording import counted
 
 __all__ = ["as_markdown", "code"]
 
@@ -20,9 +20,7 @@ def as_markdown(comparison: Comparison) -> str:
     blocks = [
         f"**Performance baselines**: {code(comparison.before)} to {code(comparison.after)}",
         f"**{comparison.summary()}**",
-        *_tables([change for change in comparison.changes if change.before and change.after]),
-        *_names(Kind.NEW, comparison.changes),
-        *_names(Kind.GONE, comparison.changes),
+        *(block for title, changes in comparison.groups() for block in _group(title, changes)),
         *_folded(counted(len(comparison.notes), "note"), [f"- {code(note)}" for note in comparison.notes], 0),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -34,6 +32,14 @@ def code(text: str) -> str:
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") or not text else ""
     return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+
+
+def _group(title: str, changes: Sequence[Change]) -> Iterator[str]:
+    if title:
+        yield f"**{code(title)}**"
+    yield from _tables([change for change in changes if change.before and change.after])
+    yield from _names(Kind.NEW, changes)
+    yield from _names(Kind.GONE, changes)
 
 
 def _tables(changes: Sequence[Change]) -> Iterator[str]:
@@ -55,7 +61,7 @@ def _rows(change: Change) -> list[str]:
         rows.append(("reason", code(change.reason), "", "", ""))
     elif change.kind is Kind.REASON:
         rows.append(("reason", "withdrawn", "", "", ""))
-    names = [code(title(change.place)), *[""] * (len(rows) - 1)]
+    names = [code(change.place.key), *[""] * (len(rows) - 1)]
     return [_row(word, name, *cells) for name, (word, *cells) in zip(names, rows, strict=True)]
 
 
@@ -73,7 +79,7 @@ def _numbers(move: Move) -> tuple[str, str, str]:
 
 def _names(kind: Kind, changes: Sequence[Change]) -> Iterator[str]:
     found = [change for change in changes if change.kind is kind]
-    lines = [f"- {kind}: {code(title(change.place))}{_size(change)}" for change in found]
+    lines = [f"- {kind}: {code(change.place.key)}{_size(change)}" for change in found]
     yield from _folded(f"{len(found)} {kind}", lines, _MAX_NAMES)
 
 

@@ -110,4 +110,4 @@ def _incomparable(before: TimingEntry, after: TimingEntry) -> str:
 
 def _clock(metric: str) -> str:
     """The unit of a centre: a cpu time is a multiple of the reference workload's."""
-    return "cpu, in reference workloads" if metric == "cpu" else f"{metric}_ns"
+    return "cpu x reference" if metric == "cpu" else f"{metric} ns"

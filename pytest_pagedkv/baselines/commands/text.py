@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pagedkv.cli.output import Line
 from pytest_pagedkv.baselines.commands.changes import Change, Comparison, Kind
 from pytest_pagedkv.baselines.commands.moves import Move, size
-from pytest_pagedkv.baselines.commands.wording import title
 
 __all__ = ["as_lines", "name_lines"]
 
@@ -19,13 +18,17 @@ _INDENT = "  "
 def as_lines(comparison: Comparison) -> Iterator[Line]:
     """The lines, each as texts with styles."""
     yield [(f"{comparison.before} -> {comparison.after}", "bold")]
-    yield []
-    for change in comparison.changes:
-        yield from _block(change)
+    for title, changes in comparison.groups():
+        yield []
+        if title:
+            yield [(title, "bold")]
+        for change in changes:
+            yield from _block(change)
+    if comparison.notes:
+        yield []
     for note in comparison.notes:
         yield [("note     ", ""), (note, "")]
-    if comparison.changes or comparison.notes:
-        yield []
+    yield []
     yield [(comparison.summary(), "bold")]
 
 
@@ -45,7 +48,7 @@ def _block(change: Change) -> Iterator[Line]:
     about = ""
     if change.kind in (Kind.NEW, Kind.GONE) and side is not None:
         about = f"   {size(side)}"
-    yield from name_lines(change.kind or Kind.REASON, title(change.place), about)
+    yield from name_lines(change.kind or Kind.REASON, change.place.key, about)
     yield from _moves(change.moves)
     if change.reason is not None:
         yield [(f"{_INDENT}reason: {change.reason}", "")]
