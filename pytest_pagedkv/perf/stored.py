@@ -49,7 +49,7 @@ def _judged(
     result = judge_timing(timed, timings.get(key), benchmark.mark.tolerance)
     is_required = options.require_baseline and timings.is_comparable and not run.stores_time(key)
     if result.verdict is Verdict.NEW and is_required:
-        detail = f"no time is stored in {timings.shown_file(key)}"
+        detail = "no time is stored, and others are"
         return replace(result, verdict=Verdict.MISSING, detail=detail)
     return result
 
