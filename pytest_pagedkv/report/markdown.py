@@ -12,8 +12,8 @@ from pytest_pagedkv.report.wording import counted, duration, evidence, moved
 
 __all__ = ["COMMENT_LIMIT", "SUMMARY_LIMIT", "comment", "marker", "summary"]
 
-COMMENT_LIMIT = 65_536
-"""Characters that GitHub takes in a comment; we count bytes, which are never fewer."""
+COMMENT_LIMIT = 60_000
+"""Bytes of a comment. GitHub takes 65,536 characters; who posts it may add some."""
 SUMMARY_LIMIT = 1024 * 1024
 """Bytes that GitHub takes from one step as its summary; of more it shows nothing at all."""
 
@@ -34,8 +34,9 @@ _SHOWN_OPEN = (
 _MAX_MOVED = 3
 _HOW_TO_READ = """\
 * A counter is an exact integer: it fails if it is not equal to its baseline, on any machine.
-* A change of time is head against base, measured in turn; in brackets its interval, then the threshold T.
-  Slower than T in fresh, confirming pairs fails. Faster than T is "improved".
+* A change of time is head against base, measured in turn; T is the threshold. In brackets: the lowest and
+  highest median of the confirming pairs or, if nothing was suspicious, the 95% interval of the screening pair.
+  Slower than T in the confirming pairs fails. Faster than T is "improved".
 * "No change detected" is not "equal": a change below the smallest detectable one goes unseen.
 * "Too noisy" is shown and does not fail: the pairs disagree by more than twice the threshold.
 * Accept other counters: `pytest --pagedkv-perf --pagedkv-accept=BENCHMARK --pagedkv-reason='...'`"""

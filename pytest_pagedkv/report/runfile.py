@@ -33,6 +33,7 @@ class Benchmark:
         counters: what was counted.
         baseline: what is stored.
         details: the gate's lines on the counters that moved.
+        meters: what was measured besides, in this run alone.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Benchmark:
     baseline: dict[str, int] | None
     counters_verdict: str
     details: tuple[str, ...]
+    meters: dict[str, int] | None
     timing: Timing | None
     stored: Stored | None
     duet: Duet | None
@@ -74,6 +76,7 @@ class Benchmark:
             baseline=plain.counts(value.get("baseline")),
             counters_verdict=plain.verdict(value.get("counters_verdict", verdict)),
             details=plain.texts(value.get("details")),
+            meters=plain.counts(value.get("meters")),
             timing=_present(Timing.from_plain, value.get("timing")),
             stored=_present(Stored.from_plain, value.get("stored")),
             duet=_present(Duet.from_plain, value.get("duet")),
@@ -88,6 +91,7 @@ class Run:
         exit_code: what pytest ended with.
         environment: slug of the fingerprint, or "".
         fields: the fingerprint, as text.
+        recorded: what else is known of the environment.
         against: how base and head were compared; None if they were not.
         benchmarks: in the order of their keys.
         stale: stored benchmarks whose test is gone.
@@ -101,6 +105,7 @@ class Run:
     hash_seeds: tuple[str, ...]
     environment: str
     fields: dict[str, str]
+    recorded: dict[str, str]
     baselines: str
     against: Against | None
     benchmarks: tuple[Benchmark, ...]
@@ -121,11 +126,8 @@ class Run:
             platform=plain.text(value.get("platform")),
             hash_seeds=tuple(filter(None, map(plain.hash_seed, plain.items(value.get("hash_seeds"))))),
             environment=plain.text(environment.get("slug")),
-            fields={
-                plain.text(k): plain.text(v if isinstance(v, str) else str(v))
-                for k, v in plain.mapping(environment.get("fields")).items()
-                if v is not None
-            },
+            fields=_as_text(environment.get("fields")),
+            recorded=_as_text(environment.get("recorded")),
             baselines=plain.text(value.get("baselines")),
             against=_present(Against.from_plain, value.get("against")),
             benchmarks=tuple(
@@ -139,3 +141,8 @@ class Run:
 
 def _present(make: Callable[[Mapping[str, Any]], _Part], value: object) -> _Part | None:
     return make(value) if isinstance(value, dict) else None
+
+
+def _as_text(value: object) -> dict[str, str]:
+    found = ((plain.text(name), each) for name, each in plain.mapping(value).items() if each is not None)
+    return {name: plain.text(each if isinstance(each, str) else repr(each)) for name, each in found}

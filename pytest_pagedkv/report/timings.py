@@ -86,8 +86,9 @@ class Duet:
         metric: which clock.
         threshold: relative change above which the gate fails.
         effect: relative change of time, head against base; None if not judged.
-        low: lower end of the interval that the gate gives with it.
-        high: upper end.
+        low: lowest median of the confirming pairs; if there are none, lower end of the screening pair's 95%
+            interval.
+        high: highest, or upper end.
         base_ns: time of one call on the base.
         head_ns: time of one call on the head.
         num_calls: calls in a round.
@@ -133,9 +134,12 @@ class Duet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """Timing of one benchmark against its stored history, in multiples of the reference workload.
+    """Timing of one benchmark against its stored history.
+
+    Times of the CPU are multiples of the reference workload's, those of a GPU nanoseconds.
 
     Attributes:
+        metric: which clock.
         verdict: the gate's word.
         detail: its line, or "".
         tolerance: relative change above which it is worse.
@@ -145,6 +149,7 @@ class Stored:
         is_gated: a test fails for it; else it only advises.
     """
 
+    metric: str
     verdict: str
     detail: str
     ratio: float | None
@@ -160,6 +165,7 @@ class Stored:
         return cls(
             verdict=plain.verdict(value.get("verdict")),
             detail=plain.text(value.get("detail")),
+            metric=plain.metric(value.get("metric")),
             ratio=plain.number(value.get("ratio")),
             tolerance=plain.number(value.get("tolerance")),
             centre=plain.number(value.get("centre")),
@@ -190,8 +196,9 @@ class Timing:
 def _meters(value: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     found = {}
     for name, sides in value.items():
-        if isinstance(sides, list | tuple) and len(sides) == 2:
-            base, head = map(plain.integer, sides)
-            if base is not None and head is not None:
-                found[plain.text(name)] = (base, head)
+        base, head = (
+            map(plain.number, plain.items(sides)[:2]) if len(plain.items(sides)) == 2 else (None, None)
+        )
+        if base is not None and head is not None:
+            found[plain.text(name)] = (round(base), round(head))
     return found

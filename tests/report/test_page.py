@@ -141,3 +141,13 @@ def test_counters_that_moved_have_a_table() -> None:
 def test_200_benchmarks_are_about_a_megabyte() -> None:
     """Each with pairs, distribution and history."""
     assert len(render_page(large_run(200)).encode()) < 1_150_000
+
+
+def test_times_of_a_gpu_have_their_unit() -> None:
+    """They are stored in nanoseconds, not in multiples of a reference workload."""
+    one = stored(metric="cuda", history=[2e6, 2.1e6, 2e6], centre=2.2e6, baseline_centre=2e6)
+    text = "".join(parsed(run_file(benchmark(stored=one))).itertext())
+
+    assert "2.0\N{NO-BREAK SPACE}ms" in text or "2.00\N{NO-BREAK SPACE}ms" in text
+    assert "Time (cuda); band" in text
+    assert "reference workload's;" not in text

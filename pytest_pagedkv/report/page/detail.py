@@ -88,26 +88,32 @@ def _both_sides(duet: Duet) -> list[tuple[str, str, tuple[float, ...]]]:
 
 
 def _counters(benchmark: Benchmark) -> Iterator[Markup]:
-    """A table of what moved; the rest in a line."""
+    """A table of what moved; the rest in lines."""
     sources = list(_sources(benchmark))
     rows = [row for source in sources for row in _moved_rows(*source)]
     if rows:
-        names = ("Counter", "Compared with", "Before", "Now", "Change")
-        head = (
-            element("th", name, scope="col", class_="num" if name in ("Before", "Now") else None)
-            for name in names
-        )
-        table = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
-        yield element("div", table, class_="wide")
-    rest = {
-        name: now for _, before, after in sources for name, now in after.items() if before.get(name) == now
-    }
-    if rest:
-        shown = ", ".join(f"{name} {now:,}" for name, now in sorted(rest.items()))
-        yield element("p", f"Unchanged: {shown}", class_="muted")
-    if benchmark.counters and not sources:
-        shown = ", ".join(f"{name} {now:,}" for name, now in sorted(benchmark.counters.items()))
-        yield element("p", f"Counted, compared with nothing: {shown}", class_="muted")
+        yield element("div", element("table", _counters_head(), element("tbody", *rows)), class_="wide")
+    same = [
+        (name, now) for _, before, after in sources for name, now in after.items() if before.get(name) == now
+    ]
+    yield from _line("Unchanged", dict(same))
+    if not sources:
+        yield from _line("Counted, compared with nothing", benchmark.counters)
+    if benchmark.duet is None or not benchmark.duet.meters:
+        yield from _line("Metered, compared with nothing", benchmark.meters)
+
+
+def _counters_head() -> Markup:
+    names = ("Counter", "Compared with", "Before", "Now", "Change")
+    numbers = ("Before", "Now")
+    cells = (element("th", name, scope="col", class_="num" if name in numbers else None) for name in names)
+    return element("thead", element("tr", *cells))
+
+
+def _line(title: str, found: Mapping[str, int] | None) -> Iterator[Markup]:
+    if found:
+        shown = ", ".join(f"{name} {number:,}" for name, number in sorted(found.items()))
+        yield element("p", f"{title}: {shown}", class_="muted")
 
 
 def _sources(benchmark: Benchmark) -> Iterator[tuple[str, dict[str, int], dict[str, int]]]:

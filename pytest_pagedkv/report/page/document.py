@@ -20,7 +20,11 @@ _HOW_TO_READ = {
     "Time against another commit": (
         "Base and head run in turn, in one process each: a pair. The screening pair (rings) only says which "
         "benchmarks are suspicious. These are measured again in fresh, confirming pairs (filled dots), which "
-        "alone decide: slower by more than the threshold fails, faster by more than it is an improvement."
+        "alone decide: slower by more than the threshold fails, faster by more than that is an improvement."
+    ),
+    "Interval": (
+        "The lowest and highest median of the confirming pairs; of a screening pair alone, the 95% interval "
+        "of its median."
     ),
     "No change detected": 'Not "equal": a change below the smallest detectable one goes unseen.',
     "Too noisy": "The pairs disagree by more than twice the threshold. It is shown, and fails nothing.",
@@ -87,6 +91,7 @@ def _told(run: Run) -> Iterator[tuple[str, str]]:
     yield "measured", ", ".join(setting(run)) + _took(run)
     yield "environment", run.environment
     yield "fingerprint", ", ".join(f"{name} {value}" for name, value in run.fields.items() if value)
+    yield "recorded", ", ".join(f"{name} {value}" for name, value in run.recorded.items() if value)
     yield "python", ", ".join(part for part in (run.python, run.platform) if part)
     yield "baselines", run.baselines
     yield "command", shlex.join(run.command)

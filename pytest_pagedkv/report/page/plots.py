@@ -78,22 +78,16 @@ def history_plot(stored: Stored) -> Markup:
     y = Scale(*robust_range(values, [*edges, *values[-1:]]), bottom, top)
     x = Scale(0, max(len(values) - 1, 1), LEFT + 20, RIGHT - 20)
     places = [(x(index), y(value)) for index, value in enumerate(values)]
-    parts = [
-        y_axis(y, y.labelled_ticks(4)),
-        polyline("trace", places),
-        dots(places[: len(stored.history)], "stored"),
-    ]
+    parts = [y_axis(y, _history_ticks(stored, y)), polyline("trace", places)]
     if edges:
-        names = (
-            f"-{percent(stored.tolerance or 0, sign=False)}",
-            f"+{percent(stored.tolerance or 0, sign=False)}",
-        )
-        parts.insert(0, band(y, edges[0], edges[1], names))
+        limit = percent(stored.tolerance or 0, sign=False)
+        parts.insert(0, band(y, edges[0], edges[1], (f"-{limit}", f"+{limit}")))
     if stored.history:
+        parts.append(dots(places[: len(stored.history)], "stored"))
         parts.append(label("oldest", places[0][0], bottom + 18, "middle"))
     if stored.centre is not None:
         parts += [diamond(*places[-1]), label("this run", places[-1][0], bottom + 18, "middle")]
-    caption = "CPU time in multiples of the reference workload's; band: tolerance around the baseline."
+    caption = f"{_history_unit(stored)}; band: tolerance around the baseline."
     return figure("History of stored timings", caption, _told_history(stored), bottom + 24, *parts)
 
 
@@ -208,7 +202,23 @@ def _told_pairs(duet: Duet, num_rounds: int) -> str:
 def _told_history(stored: Stored) -> str:
     parts = [counted(len(stored.history), "stored run")]
     if stored.history:
-        parts.append(f"from {significant(min(stored.history))} to {significant(max(stored.history))}")
+        low, high = (_history_value(stored, end) for end in (min(stored.history), max(stored.history)))
+        parts.append(f"from {low} to {high}")
     if stored.centre is not None:
-        parts.append(f"this run {significant(stored.centre)}")
-    return f"History in multiples of the reference workload: {', '.join(parts)}."
+        parts.append(f"this run {_history_value(stored, stored.centre)}")
+    return f"History. {_history_unit(stored)}: {', '.join(parts)}."
+
+
+def _history_unit(stored: Stored) -> str:
+    is_relative = stored.metric in ("", "cpu")
+    return "CPU time in multiples of the reference workload's" if is_relative else f"Time ({stored.metric})"
+
+
+def _history_value(stored: Stored, value: float) -> str:
+    return significant(value) if stored.metric in ("", "cpu") else shown_duration(value)
+
+
+def _history_ticks(stored: Stored, y: Scale) -> list[tuple[float, str]]:
+    if stored.metric in ("", "cpu"):
+        return y.labelled_ticks(4)
+    return [(tick, shown_duration(max(tick, 0.0))) for tick in y.ticks(4)]
