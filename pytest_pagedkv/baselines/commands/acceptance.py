@@ -129,7 +129,10 @@ class Acceptance:
         if result.verdict is Verdict.SAME:
             return
         self._times[each.key] = result
-        detail = result.detail or f"stored {each.timed.metric} {each.timed.centre:.4g}"
+        detail = result.detail
+        if not result.history:  # nothing to compare with, of which the detail would tell
+            told = f"stored {each.timed.metric} {each.timed.centre:.4g}"
+            detail = f"{told}, {detail}" if detail else told
         self._note(each.key, f"{detail} ({result.verdict})", is_new=result.verdict is Verdict.NEW)
 
     def _note(self, key: str, detail: str, *, is_new: bool) -> None:

@@ -25,8 +25,8 @@ def snapshot_of(word: str, folder: str) -> Snapshot:
         BaselineError: it names nothing, or what it names cannot be read.
     """
     path = Path(word)
-    is_path, looks_like_path = path.exists(), word.startswith(".") or "/" in word or os.sep in word
-    if not (is_path and looks_like_path):
+    is_path = path.exists()
+    if not (is_path and (os.sep in word or word.startswith("."))):
         found = _in_git(word, Path(folder).absolute(), is_path=is_path)
         if found is not None:
             return _commit_snapshot(*found, folder)
