@@ -1,6 +1,8 @@
 """The scripts of the composite action: installing, finding the base, running the gate, outputs."""
 
+import base64
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -76,6 +78,36 @@ def test_a_base_that_is_here_is_taken_as_it_is(origin: Path) -> None:
     done, outputs = _run("fetch_base.sh", origin, GATE_BASE="HEAD~2", GATE_TOKEN="")
     assert done.returncode == 0
     assert outputs == {"sha": _git(origin, "rev-parse", "HEAD~2")}
+
+
+_PRIVATE_GIT = """#!/bin/sh
+case " $* " in *" fetch "*)
+    echo "$@ / $GIT_CONFIG_KEY_0 = $GIT_CONFIG_VALUE_0" >>"$LOG"
+    [ -n "$GIT_CONFIG_COUNT" ] || exit 128 ;;
+esac
+exec {git} "$@"
+"""
+
+
+def test_a_private_base_is_fetched_with_the_token(origin: Path, shallow: Path, tmp_path: Path) -> None:
+    """Only where it does not go without one; it is in the environment, not among the arguments."""
+    programs, log = tmp_path / "bin", tmp_path / "log"
+    programs.mkdir()
+    (programs / "git").write_text(_PRIVATE_GIT.replace("{git}", shutil.which("git") or "git"))
+    (programs / "git").chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    server = {"GITHUB_SERVER_URL": "https://github.example", "LOG": str(log), "PATH": path}
+    refused, _ = _run("fetch_base.sh", shallow, **server)
+    assert refused.returncode == 11
+    done, outputs = _run("fetch_base.sh", shallow, **server, **{"GATE_TOKEN": "secret"})
+    assert (done.returncode, outputs) == (0, {"sha": _git(origin, "rev-parse", "main")})
+    *without, last = log.read_text().splitlines()
+    basic = base64.b64encode(b"x-access-token:secret").decode()
+    assert last.endswith(f" / http.https://github.example/.extraheader = AUTHORIZATION: basic {basic}")
+    assert len(without) == 2
+    assert all(line.endswith(" /  = ") for line in without)
+    assert "secret" not in last + done.stdout + done.stderr
+    assert basic not in last.partition(" / ")[0] + done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
