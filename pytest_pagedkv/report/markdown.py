@@ -35,7 +35,7 @@ _MAX_MOVED = 3
 _HOW_TO_READ = """\
 * A counter is an exact integer: it fails if it is not equal to its baseline, on any machine.
 * A change of time is head against base, measured in turn; T is the threshold. In brackets: the lowest and
-  highest median of the confirming pairs or, if nothing was suspicious, the 95% interval of the screening pair.
+  highest median of the confirming pairs or, where nothing was suspicious, the 95% interval of the screening.
   Slower than T in the confirming pairs fails. Faster than T is "improved".
 * "No change detected" is not "equal": a change below the smallest detectable one goes unseen.
 * "Too noisy" is shown and does not fail: the pairs disagree by more than twice the threshold.

@@ -56,7 +56,7 @@ class Benchmark:
 
     @classmethod
     def from_plain(cls, key: str, value: Mapping[str, Any]) -> "Benchmark":
-        """Out of the run file; versions that have no `failed_gate` failed for a difference."""
+        """Out of the run file; a version without `failed_gate` failed for a difference, in the key's file."""
         verdict = plain.verdict(value.get("verdict"))
         outcomes = {
             plain.text(k): plain.text(v) for k, v in plain.mapping(value.get("outcomes")).items() if v
@@ -64,7 +64,7 @@ class Benchmark:
         is_failure = outcomes.get("call") == "failed" and verdict not in ("", "same", "better", "new")
         return cls(
             key=plain.text(key) or "(no name)",
-            file=plain.text(value.get("file")),
+            file=plain.text(value.get("file", key.partition("::")[0])),
             line=plain.integer(value.get("line")),
             outcomes=outcomes,
             metric=plain.metric(value.get("metric")),

@@ -88,17 +88,19 @@ def smallest_detectable(run: Run) -> dict[str, float]:
     """By metric, the threshold above which a change of time is found here: the highest of all benchmarks."""
     found: dict[str, float] = {}
     for duet in (benchmark.duet for benchmark in run.benchmarks):
-        if duet is not None and duet.effect is not None and duet.threshold is not None:
+        is_judged = duet is not None and duet.effect is not None and duet.verdict != Verdict.NOISY
+        if duet is not None and is_judged and duet.threshold is not None:
             found[duet.metric] = max(duet.threshold, found.get(duet.metric, 0.0))
     return dict(sorted(found.items()))
 
 
 def _duet(duet: Duet) -> str:
     if duet.effect is None:
-        return duet.detail
+        return f"not compared: {duet.detail}" if duet.detail else ""
     ends = interval(duet.low, duet.high)
     limit = "" if duet.threshold is None else f"(T {percent(duet.threshold, sign=False)})"
-    return " ".join(part for part in (percent(duet.effect), ends, limit) if part)
+    told = " ".join(part for part in (percent(duet.effect), ends, limit) if part)
+    return f"{told}, {duet.detail}" if duet.detail else told
 
 
 def _stored(stored: Stored) -> str:

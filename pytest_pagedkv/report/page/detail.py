@@ -43,8 +43,6 @@ def detail(word: Status, benchmark: Benchmark, anchor: str) -> Markup:
 def _facts(word: Status, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     yield "verdict", "" if word is Status.SAME else benchmark.verdict
     yield "time", "; ".join(evidence(benchmark))
-    if benchmark.duet is not None and benchmark.duet.effect is not None:
-        yield "remark", benchmark.duet.detail
     yield "counters", "; ".join(benchmark.details)
     yield "measured", ", ".join(_measured(benchmark))
     yield (

@@ -133,7 +133,7 @@ def _limits(benchmark: Benchmark) -> str:
     duet = benchmark.duet
     if duet is None or duet.effect is None:
         return "; ".join(evidence(benchmark))
-    return interval(duet.low, duet.high)
+    return ", ".join(part for part in (interval(duet.low, duet.high), duet.detail) if part)
 
 
 def _forest(benchmark: Benchmark, reach: float) -> Markup:
