@@ -96,18 +96,18 @@ def test_a_private_base_is_fetched_with_the_token(origin: Path, shallow: Path, t
     (programs / "git").write_text(_PRIVATE_GIT.replace("{git}", shutil.which("git") or "git"))
     (programs / "git").chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    secret = "secret"
+    token = "of-the-run"  # noqa: S105 - nobody's
     server = {"GITHUB_SERVER_URL": "https://github.example", "LOG": str(log), "PATH": path}
     refused, _ = _run("fetch_base.sh", shallow, **server)
     assert refused.returncode == 11
-    done, outputs = _run("fetch_base.sh", shallow, **server, GATE_TOKEN=secret)
+    done, outputs = _run("fetch_base.sh", shallow, **server, GATE_TOKEN=token)
     assert (done.returncode, outputs) == (0, {"sha": _git(origin, "rev-parse", "main")})
     *without, last = log.read_text().splitlines()
-    basic = base64.b64encode(f"x-access-token:{secret}".encode()).decode()
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
     assert last.endswith(f" / http.https://github.example/.extraheader = AUTHORIZATION: basic {basic}")
     assert len(without) == 2
     assert all(line.endswith(" /  = ") for line in without)
-    assert secret not in last + done.stdout + done.stderr
+    assert token not in last + done.stdout + done.stderr
     assert basic not in last.partition(" / ")[0] + done.stdout + done.stderr
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from pytest_pagedkv.report.markdown import comment
+from tests.report.runs import large_run
 from tests.workflows.files import workflow
 
 _SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -205,6 +207,17 @@ def test_what_could_do_harm_is_taken_out(api: Api) -> None:
         f"@{gap}all [x](http://t.example/p.png) <{gap}img src=x> <{gap}!-- hidden "
         f"<details><summary>more</summary><br></details> main@abc `a[<b>]` [31mend\n"
     )
+
+
+@pytest.mark.parametrize("number", [3, 400])
+def test_our_own_comments_arrive_whole(api: Api, number: int) -> None:
+    """What the plugin writes has nothing in it that is taken out, and room for the line above it."""
+    text = comment(large_run(number))
+    api.artifact({"comment.md": text.encode(), "pr": b"7\n"})
+    assert api.run().returncode == 0
+    body = api.posted()[0][2]
+    assert body.split("</sub>\n\n")[1] == text.removeprefix(_MARK) + "\n"
+    assert len(body) < 65_536
 
 
 def test_long_comments_are_cut(api: Api) -> None:
