@@ -59,8 +59,7 @@ def _measured(benchmark: Benchmark) -> Iterator[str]:
     duet, timing = benchmark.duet, benchmark.timing
     if metric := (duet.metric if duet else "") or benchmark.metric:
         yield f"{metric} time"
-    num_calls = duet.num_calls if duet else timing.num_calls if timing else None
-    if num_calls is not None:
+    if num_calls := (duet and duet.num_calls) or (timing and timing.num_calls):
         yield f"{counted(num_calls, 'call')} a round"
     if duet is not None and duet.pairs:
         seeds = ", ".join(dict.fromkeys(pair.hash_seed for pair in duet.pairs if pair.hash_seed))
@@ -74,14 +73,15 @@ def _figures(benchmark: Benchmark) -> Iterator[Markup]:
         yield distribution_plot(_both_sides(duet))
     elif timing is not None and timing.samples_ns:
         yield distribution_plot([("this run", "head", timing.samples_ns)])
-    if stored is not None and (stored.history or stored.centre is not None):
+    if stored is not None and stored.history:
         yield history_plot(stored)
 
 
 def _both_sides(duet: Duet) -> list[tuple[str, str, tuple[float, ...]]]:
-    """Every round of every pair."""
-    base = tuple(time for pair in duet.pairs for time in pair.base_ns)
-    head = tuple(time for pair in duet.pairs for time in pair.head_ns)
+    """The rounds that the effect rests on: of the confirming pairs, if there are any."""
+    pairs = [pair for pair in duet.pairs if pair.stage == "confirm"] or duet.pairs
+    base = tuple(time for pair in pairs for time in pair.base_ns)
+    head = tuple(time for pair in pairs for time in pair.head_ns)
     return [("base", "base", base), ("head", "head", head)]
 
 
