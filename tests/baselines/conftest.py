@@ -134,7 +134,7 @@ def project(folder: Project) -> Project:
     folder.store(
         {
             key("admit"): Entry({"blocks_allocated": 640, "steps": 7}),
-            key("fork"): Entry({"cow_copies": 3, "hits": 10}, "beams share less"),
+            key("fork"): Entry({"cow_copies": 3, "cache_hits": 10}, "beams share less"),
             key("free"): Entry({"n": 1}),
         }
     )

@@ -30,7 +30,7 @@ def ran(project: Project) -> Project:
                 "outcomes": FAILED,
                 "failed_gate": True,
             },
-            FORK: {"counters": {"cow_copies": 1, "hits": 10}, "outcomes": FAILED, "failed_gate": True},
+            FORK: {"counters": {"cow_copies": 1, "cache_hits": 10}, "outcomes": FAILED, "failed_gate": True},
             FREE: {"counters": {"n": 1}, "verdict": "same"},
             LATE: {"counters": {"n": 5}, "verdict": "new", "nodeid": "../" + LATE},
         }
@@ -237,6 +237,14 @@ def test_times_are_stored_with_the_counters(project: Project) -> None:
     project.ran({FREE: {"counters": {"n": 1}, "stored": timed()}}, environment=environment(other))
     assert project.json("accept", FREE)["same"] == [FREE]
     assert [path.name for path in (project.path / "perf_baselines/timing").iterdir()] == [HERE.slug]
+
+
+def test_a_new_time_hides_no_change(project: Project) -> None:
+    """A changed line takes a reason, also if the benchmark's time is a new one."""
+    store_time(project, FREE)
+    project.ran({ADMIT: {"counters": {"steps": 9}, "stored": timed()}}, environment=environment())
+
+    assert "a stored baseline would change" in project.fails("accept", ADMIT)
 
 
 def test_a_slower_time_takes_a_reason(project: Project) -> None:

@@ -16,7 +16,7 @@ main@{sha} -> perf_baselines
 worse    tests/perf/test_pool.py::test_fork
   cow_copies     3 ->  128  +4166.7%  worse
   free_runs absent ->    2            changed
-  hits          10 ->   11    +10.0%  better
+  cache_hits    10 ->   11    +10.0%  better
   reason: a | b, `c`
 changed  tests/perf/test_pool.py::test_admit
   steps 7 -> 6 -14.3%  changed
@@ -33,7 +33,7 @@ def moved(project: Project) -> Project:
     project.store(
         {
             key("admit"): Entry({"blocks_allocated": 640, "steps": 6}),
-            key("fork"): Entry({"cow_copies": 128, "free_runs": 2, "hits": 11}, "a | b, `c`"),
+            key("fork"): Entry({"cow_copies": 128, "free_runs": 2, "cache_hits": 11}, "a | b, `c`"),
             key("late"): Entry({"n": 1, "m": 2}),
         }
     )
@@ -158,7 +158,7 @@ def test_another_reason_is_a_change(project: Project) -> None:
     project.store(
         {
             key("admit"): Entry({"blocks_allocated": 640, "steps": 7}, "it was right"),
-            key("fork"): Entry({"cow_copies": 3, "hits": 10}),
+            key("fork"): Entry({"cow_copies": 3, "cache_hits": 10}),
             key("free"): Entry({"n": 1}),
         }
     )
@@ -214,6 +214,7 @@ def test_names_cannot_steer_the_terminal(folder: Project) -> None:
         (0, 5, ""),
         (None, 5, ""),
         (5, None, ""),
+        (5, 5, ""),
     ],
 )
 def test_percent(before: int | None, after: int | None, shown: str) -> None:
@@ -252,6 +253,8 @@ def test_times_that_cannot_be_compared(folder: Project) -> None:
     """Another source or clock makes a time neither better nor worse, and another machine no time at all."""
     folder.store_times({key("a"): (10.0,), key("b"): (10.0,)}, "cpu-a", "a")
     folder.store_times({key("a"): (20.0,)}, "cpu-a", "b", source="new")
+    folder.store_times({key("d"): (10.0,)}, "cpu-d", "a")
+    folder.store_times({key("d"): (10.0,)}, "cpu-d", "b", source="new")
     folder.store_times({key("b"): (20.0,)}, "cpu-b", "b")
     folder.store_times({key("c"): (20.0,)}, "cpu-c", "a")
     folder.store_times({key("c"): (10.0,)}, "cpu-c", "b", cpu_model="7")
@@ -262,8 +265,13 @@ def test_times_that_cannot_be_compared(folder: Project) -> None:
     assert f"new      {key('b')}   cpu x reference 20, 1 run" in lines
     assert f"gone     {key('b')}   cpu x reference 10, 1 run" in lines
     assert "note     timings of cpu-c: not compared, cpu model 7 here, 1 there" in lines
-    assert lines[-1] == "1 changed, 1 new, 1 gone, 0 unchanged"
-    assert [line for line in lines if line.startswith("timing")] == ["timing cpu-a", "timing cpu-b"]
+    assert lines[-1] == "2 changed, 1 new, 1 gone, 0 unchanged"
+    assert "  cpu x reference  10.0 -> 10.0   changed, the benchmark's source changed" in lines
+    assert [line for line in lines if line.startswith("timing")] == [
+        "timing cpu-a",
+        "timing cpu-b",
+        "timing cpu-d",
+    ]
     markdown = folder.baselines("diff", "a", "b", "--format", "markdown").stdout
     assert "`cpu x reference` (the benchmark's source changed)" in markdown
 

@@ -56,7 +56,7 @@ def test_json_has_the_numbers(project: Project) -> None:
         "kind": "counters",
         "environment": None,
         "benchmark": key("fork"),
-        "counters": {"cow_copies": 3, "hits": 10},
+        "counters": {"cow_copies": 3, "cache_hits": 10},
         "reason": "beams share less",
     }
     timing = found["benchmarks"][-1]

@@ -20,7 +20,8 @@ def crowded(project: Project) -> Project:
     project.store({GONE: Entry({"n": 1}), SHIPPED: Entry({"n": 2})})
     project.store_times({GONE: (9.4,), key("fork"): (9.4,)}, "cpu-a")
     project.store_times({GONE: (9.4,)}, "cpu-b")
-    (project.path / "tests/test_gone.py").unlink()
+    for name in (GONE, SHIPPED):
+        (project.path / name.partition("::")[0]).unlink()
     return project
 
 

@@ -46,7 +46,7 @@ def _tables(changes: Sequence[Change]) -> Iterator[str]:
     """A table that is always there, and the rest: a benchmark is in one or the other."""
     shown, rest = list(_HEAD), list(_HEAD)
     for change in changes:
-        table = shown if len(shown) < _MAX_ROWS and rest == list(_HEAD) else rest
+        table = shown if len(shown) < _MAX_ROWS else rest
         table.extend(_rows(change))
     if len(shown) > len(_HEAD):
         yield "\n".join(shown)

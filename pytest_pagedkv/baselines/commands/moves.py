@@ -46,8 +46,8 @@ class Move:
 
     @property
     def percent(self) -> str:
-        """The relative change; "" where there was 0 or nothing."""
-        if not self.before or self.after is None:
+        """The relative change; "" where there is none, or there was 0 or nothing."""
+        if not self.before or self.after is None or self.after == self.before:
             return ""
         moved, was = abs(self.after - self.before), abs(self.before)
         sign = "+" if (self.after > self.before) == (self.before > 0) else "-"
