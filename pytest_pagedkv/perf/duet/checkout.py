@@ -72,7 +72,8 @@ def find_base(named: str, head: Checkout, here: Path, caretaker: Caretaker) -> I
             raise
         yield _other_checkout(folder, named, head)
         return
-    yield Checkout(top=_worktree(head.top, commit, caretaker), shown=f"{named}@{commit[:_SHORT]}")
+    shown = commit[:_SHORT] if commit.startswith(named) else f"{named}@{commit[:_SHORT]}"
+    yield Checkout(top=_worktree(head.top, commit, caretaker), shown=shown)
 
 
 def _other_checkout(folder: Path, named: str, head: Checkout) -> Checkout:

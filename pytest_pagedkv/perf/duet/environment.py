@@ -50,6 +50,7 @@ class Sides:
         arguments = child_arguments(
             config,
             self._folder / f"cache-{side}",
+            "--capture=no",  # what is printed last is to be seen if the process dies
             f"--rootdir={root}",
             *self._inifile(top),
             python=python or sys.executable,
@@ -74,7 +75,9 @@ class Sides:
         }
 
     def _moved(self, path: Path, top: Path) -> Path:
-        """The same place in another tree."""
+        """The same place in another tree, which may be inside of this one."""
+        if path.is_relative_to(top):
+            return path
         return top / path.relative_to(self._head.top) if path.is_relative_to(self._head.top) else path
 
     def _moved_text(self, text: str, top: Path) -> str:

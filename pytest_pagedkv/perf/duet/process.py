@@ -17,6 +17,8 @@ __all__ = ["Command", "DuetError", "TimingProcess"]
 
 _TAIL_LINES = 25
 _GRACE_S = 10.0
+_LAST_WORDS_S = 3.0
+_FAULT_HANDLER = "(most recent call first)"
 
 
 class DuetError(Exception):
@@ -115,7 +117,7 @@ class TimingProcess:
                 f"has said nothing for {self._timeout_s:g} s and was killed (its limit: the ini value "
                 "pagedkv_duet_timeout_s)"
             )
-            self._kill()
+            self._abort()
         elif isinstance(error, ChannelClosedError):
             what = f"ended before its work was done ({self._ending()})"
         else:
@@ -128,6 +130,13 @@ class TimingProcess:
             return f"signal {-code}" if code < 0 else f"exit code {code}"
         return "it closed its pipe"
 
+    def _abort(self) -> None:
+        """Kill it in the way that lets Python's faulthandler print where it hangs."""
+        self._process.send_signal(signal.SIGABRT)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LAST_WORDS_S)
+        self._kill()
+
     def _kill(self) -> None:
         """End the process and all that it has started."""
         with suppress(ProcessLookupError, PermissionError):
@@ -137,7 +146,9 @@ class TimingProcess:
 
     def _tail(self) -> str:
         text = self._output.read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
+        lines = [line for line in text.splitlines() if line.strip()]
+        traces = [number for number, line in enumerate(lines) if _FAULT_HANDLER in line]
+        lines = lines[traces[-1] :][:_TAIL_LINES] if traces else lines[-_TAIL_LINES:]
         return "".join(["\nThe end of its output:", *(f"\n  | {line}" for line in lines)]) if lines else ""
 
 

@@ -127,6 +127,22 @@ def _ready(process: TimingProcess) -> Ready:
     return Ready(benchmarks=answer["benchmarks"], broken=answer["broken"])
 
 
+class _EndedError(Exception):
+    """A test has ended by itself while it was being timed."""
+
+    def __init__(self, side: str, answer: dict[str, Any]) -> None:
+        super().__init__(side)
+        self.side = side
+        self.answer = answer
+
+
+def _ask(process: TimingProcess, kind: str, **message: Any) -> dict[str, Any]:
+    answer = process.ask(kind, "ended", **message)
+    if answer["is"] == "ended":
+        raise _EndedError(process.side, answer)
+    return answer
+
+
 class _Turns:
     """Two processes that are ready."""
 
@@ -166,16 +182,23 @@ class _Turns:
         for process in self._sides:
             process.send(do="open", key=key, next=following, core=core)
         answers = {process.side: process.receive("open", "ended") for process in self._sides}
-        opened = [process for process in self._sides if answers[process.side]["is"] == "open"]
-        if len(opened) == len(self._sides):
-            self._plan(sampled, answers["head"])
-            for _ in range(0 if sampled.untimed else ceil(sampled.num_rounds / _NUM_VISITS)):
-                self._round(sampled)
-        for process in opened:
+        were_opened = all(answer["is"] == "open" for answer in answers.values())
+        if were_opened:
+            try:
+                self._rounds(sampled, answers["head"])
+            except _EndedError as ended:
+                answers[ended.side] = ended.answer
+        still_open = [process for process in self._sides if answers[process.side]["is"] == "open"]
+        for process in still_open:
             process.send(do="close")
-        for process in opened:
+        for process in still_open:
             answers[process.side] = process.receive("ended")
-        _conclude(sampled, answers, were_opened=len(opened) == len(self._sides))
+        _conclude(sampled, answers, were_opened=were_opened)
+
+    def _rounds(self, sampled: Sampled, opened: Mapping[str, Any]) -> None:
+        self._plan(sampled, opened)
+        for _ in range(0 if sampled.untimed else ceil(sampled.num_rounds / _NUM_VISITS)):
+            self._round(sampled)
 
     def _plan(self, sampled: Sampled, opened: Mapping[str, Any]) -> None:
         """How many calls and rounds; settled at the first visit."""
@@ -185,7 +208,7 @@ class _Turns:
         if wanted is not None and wanted < _MIN_ROUNDS:
             sampled.num_calls, sampled.untimed = 1, True
             return
-        told = [process.ask("calibrated", do="calibrate") for process in self._sides]
+        told = [_ask(process, "calibrated", do="calibrate") for process in self._sides]
         call_ns = max(answer["call_ns"] for answer in told)
         sampled.num_calls = max(1, min(opened["max_calls"], round(_BATCH_NS / max(call_ns, 1.0))))
         sampled.num_untimed = int(call_ns < _WARM_NS)
@@ -198,8 +221,8 @@ class _Turns:
         for _ in range(_MAX_REJECTED):
             taken: dict[str, float | None] = {}
             for process in self._rng.sample(self._sides, len(self._sides)):
-                answer = process.ask(
-                    "batch", do="batch", calls=sampled.num_calls, untimed=sampled.num_untimed
+                answer = _ask(
+                    process, "batch", do="batch", calls=sampled.num_calls, untimed=sampled.num_untimed
                 )
                 taken[process.side] = answer["ns"]
             base_ns, head_ns = taken["base"], taken["head"]

@@ -20,6 +20,7 @@ from pytest_pagedkv.perf.duet.progress import Progress
 from pytest_pagedkv.perf.duet.requirements import demands_of
 from pytest_pagedkv.perf.duet.rounds import NUM_ROUNDS, PairRun, Sampled, run_pair
 from pytest_pagedkv.report.against import Against
+from pytest_pagedkv.report.wording import counted
 
 __all__ = ["Comparison", "compare_with_base"]
 
@@ -177,8 +178,8 @@ class _Duet:
 
     def run(self, keys: Sequence[str]) -> dict[str, DuetResult]:
         """The verdict on each benchmark."""
-        base = self._setting.base.shown
-        with Progress(self._setting.config, f"timing {len(keys)} benchmarks against {base}") as progress:
+        what = f"timing {counted(len(keys), 'benchmark')} against {self._setting.base.shown}"
+        with Progress(self._setting.config, what) as progress:
             first = self._setting.pair(keys, progress)
         self._note_broken(first)
         confirm = self._confirmed([key for key in first.sampled if self._needs_confirming(first, key)])
@@ -187,8 +188,8 @@ class _Duet:
     def _confirmed(self, keys: Sequence[str]) -> list[PairRun]:
         runs = []
         for number in range(1, CONFIRM_PAIRS + 1 if keys else 1):
-            kind = "benchmarks" if self._setting.options.selftest else "suspicious"
-            what = f"confirming {len(keys)} {kind}, pair {number} of {CONFIRM_PAIRS}"
+            kind = "benchmark" if self._setting.options.selftest else "suspicion"
+            what = f"confirming {counted(len(keys), kind)}, pair {number} of {CONFIRM_PAIRS}"
             with Progress(self._setting.config, what) as progress:
                 runs.append(self._setting.pair(keys, progress))
         return runs

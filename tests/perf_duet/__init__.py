@@ -1,0 +1,1 @@
+"""The parts of the comparison of two commits, one by one."""
