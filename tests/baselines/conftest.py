@@ -110,6 +110,17 @@ class Project:
         return found.stderr
 
 
+def changed(project: Project, *arguments: object) -> dict[str, tuple[int | None, int | None]]:
+    """The first counter that differs in each benchmark, before and after; None where there is no entry."""
+    found = project.json("diff", *arguments)["changes"]
+    return {
+        change["benchmark"].rpartition("test_")[2]: tuple(
+            side and next(iter(side["counters"].values())) for side in (change["before"], change["after"])
+        )
+        for change in found
+    }
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Project:
     """An empty project that is in no repository."""

@@ -15,14 +15,16 @@ __all__ = ["add_parser", "run"]
 
 _DESCRIPTION = f"""\
 Compare two sets of stored baselines, each of which is one of
-  a folder     perf_baselines, ../other/perf_baselines
-  a commit     main, HEAD~3, v1.0; main... is the merge base of main and HEAD, A...B that of A and B
-  a run        {DEFAULT_RUN}, for the counters that it found
-One of them is compared with the folder of baselines as it is now, none compares HEAD with it.
+  a folder   perf_baselines, ../other/perf_baselines
+  a commit   main, HEAD~3, v1.0; main... is the merge base of main and HEAD,
+             A...B that of A and B
+  a run      {DEFAULT_RUN}, for what it measured
+A alone is compared with the folder of baselines as it is now; without A, HEAD.
 
-A name that is a path as well as a commit is the path if it contains a separator or starts with a dot, such
-as ./main, and else the commit. Counters are exact: every difference is shown, with "worse" or "better" where
-the counter's name tells which way is good."""
+A name that is a path as well as a commit is the path if it contains a
+separator or starts with a dot, such as ./main, and else the commit. Every
+difference of a counter is shown, as "worse" or "better" where the counter's
+name tells which way is good; of times, those of more than 10%."""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
