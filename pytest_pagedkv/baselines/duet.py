@@ -83,7 +83,7 @@ class DuetResult:
     screen: Pair | None = None
     confirm: Sequence[Pair] = ()
     counters: dict[str, int] | None = None
-    meters: dict[str, tuple[float, float]] = field(default_factory=dict)
+    meters: dict[str, tuple[int, int]] = field(default_factory=dict)
     blocks: bool = False
 
     def as_plain(self) -> dict[str, Any]:
@@ -103,6 +103,7 @@ class DuetResult:
                 "judgement": judgement and Judgement(Verdict(judgement[0]), tuple(judgement[1])),
                 "screen": screen and Pair(**screen),
                 "confirm": tuple(Pair(**pair) for pair in plain["confirm"]),
+                "meters": {name: tuple(both) for name, both in plain["meters"].items()},
             }
         )
 
@@ -140,6 +141,7 @@ def judge_duet(
     threshold: float,
     num_calls: int,
     counters: dict[str, int] | None = None,
+    meters: Mapping[str, tuple[int, int]] | None = None,
 ) -> DuetResult:
     """The verdict on one benchmark.
 
@@ -150,6 +152,7 @@ def judge_duet(
         threshold: the relative change that counts.
         num_calls: calls of one batch.
         counters: what the base counted.
+        meters: what was measured besides, of base and head.
     """
     medians = [pair.median for pair in confirm] or [screen.median]
     low, high = (min(medians), max(medians)) if confirm else screen.interval()
@@ -164,6 +167,7 @@ def judge_duet(
         screen=screen,
         confirm=tuple(confirm),
         counters=counters,
+        meters=dict(meters or {}),
     )
 
 

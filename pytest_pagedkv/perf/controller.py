@@ -1,7 +1,7 @@
 """The process that decides: starts the second pass, gathers results, writes files, sets the exit code."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Controller:
         self._num_other_failures = 0
         self._is_stopped_by_failures = False
         self._has_section = False
+        self._annotations: Sequence[str] = ()
 
     def pytest_report_header(self) -> str:
         """What is compared with what."""
@@ -121,7 +122,7 @@ class Controller:
             store(run)
             session.exitstatus = self._settled(exitstatus)
         if run.results:
-            write_artifacts(run, int(session.exitstatus))
+            self._annotations = write_artifacts(run, int(session.exitstatus))
         if not self._config.pluginmanager.hasplugin("terminalreporter"):
             sys.stderr.writelines(f"ERROR: {error}\n" for error in run.errors)
 
@@ -129,6 +130,8 @@ class Controller:
         """Show the section."""
         if self._has_section:
             write_section(terminalreporter, self._run)
+        for line in self._annotations:
+            terminalreporter.write_line(line)
 
     def _measure_elsewhere(self, keys: list[str] | None) -> None:
         run, options = self._run, self._run.options

@@ -1,9 +1,11 @@
 """What a run leaves in `.pagedkv-perf/`: candidates for new baselines, and all it found, for machines."""
 
 import json
+import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from pytest_pagedkv.baselines import Entry, Verdict, hash_seed
 from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.baselines.store import write_atomic
 from pytest_pagedkv.baselines.timing import StoredResult
+from pytest_pagedkv.report.publish import publish
 from pytest_pagedkv.report.result import Result, Timing
 from pytest_pagedkv.report.run import PerfRun
 
@@ -32,14 +35,22 @@ _WORST_FIRST = (
 )
 
 
-def write_artifacts(run: PerfRun, exit_code: int) -> None:
-    """Write all of them; where that is impossible, a note says so and the run goes on."""
+def write_artifacts(run: PerfRun, exit_code: int) -> Sequence[str]:
+    """Write all of them; where that is impossible, a note says so and the run goes on.
+
+    Returns:
+        Lines to print, by which GitHub annotates files; none elsewhere.
+    """
+    data = _run_as_json(run, exit_code)
     try:
         write_atomic(run.folder / ".gitignore", "*\n")
         run.candidates = _write_candidates(run)
-        write_atomic(run.folder / "run.json", _run_as_json(run, exit_code))
+        write_atomic(run.folder / "run.json", json.dumps(data, indent=1) + "\n")
     except OSError as error:
         run.notes.append(f"{run.folder.name} cannot be written: {error.strerror}")
+    published = publish(data, folder=run.options.report, environ=os.environ)
+    run.notes += published.notes
+    return published.annotations
 
 
 def _write_candidates(run: PerfRun) -> Path:
@@ -54,9 +65,9 @@ def _write_candidates(run: PerfRun) -> Path:
     return folder
 
 
-def _run_as_json(run: PerfRun, exit_code: int) -> str:
+def _run_as_json(run: PerfRun, exit_code: int) -> dict[str, Any]:
     """Everything, in the order of the keys."""
-    data = {
+    return {
         "schema": "pagedkv-run/1",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -73,13 +84,14 @@ def _run_as_json(run: PerfRun, exit_code: int) -> str:
         "notes": run.notes,
         "errors": run.errors,
     }
-    return json.dumps(data, indent=1) + "\n"
 
 
 def _benchmark(run: PerfRun, key: str, result: Result) -> dict[str, Any]:
     measured, baseline = result.measured, run.baselines.get(key)
     return {
         "nodeid": result.nodeid,
+        "file": _file(run, result),
+        "line": result.line,
         "outcomes": result.outcomes,
         "metric": measured.mark.metric,
         "threshold": measured.mark.tolerance,
@@ -95,6 +107,15 @@ def _benchmark(run: PerfRun, key: str, result: Result) -> dict[str, Any]:
         "stored": measured.stored and _stored(measured.stored),
         "meters": dict(measured.meters),
     }
+
+
+def _file(run: PerfRun, result: Result) -> str | None:
+    """The test's file from where GitHub sees it, which is the checkout; None for one from elsewhere."""
+    if result.file is None:
+        return None
+    path = (run.root / result.file).resolve()
+    top = Path(os.environ.get("GITHUB_WORKSPACE") or run.root).resolve()
+    return path.relative_to(top).as_posix() if path.is_relative_to(top) else None
 
 
 def _overall(result: Result, duet: DuetResult | None) -> Verdict | None:

@@ -1,7 +1,7 @@
 """A comparison with another commit in words."""
 
 from pytest_pagedkv.baselines.duet import DuetResult
-from pytest_pagedkv.report.durations import duration
+from pytest_pagedkv.report.wording import duration
 
 __all__ = ["told_duet"]
 

@@ -103,17 +103,23 @@ class Result:
         measured: what the call phase told.
         outcomes: outcome of each phase, by phase; "xfailed" where a failure was expected.
         skip_reason: why it was skipped, or "".
+        file: where the test is, as pytest names it, and None if nobody knows.
+        line: the line there, from 1.
     """
 
     nodeid: str
     measured: Measured
     outcomes: dict[str, str] = field(default_factory=dict)
     skip_reason: str = ""
+    file: str | None = None
+    line: int | None = None
 
     def add(self, report: pytest.TestReport, measured: Measured) -> None:
         """Take in one phase."""
         if report.when == "call":
             self.measured = measured
+        self.file, number, _ = report.location
+        self.line = None if number is None else number + 1
         expected = report.skipped and hasattr(report, "wasxfail")
         self.outcomes[report.when or ""] = "xfailed" if expected else report.outcome
         if report.skipped and isinstance(report.longrepr, tuple | list):

@@ -12,10 +12,10 @@ from pytest_pagedkv.baselines.compare import differences
 from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.report.against import Against
 from pytest_pagedkv.report.duet import told_duet
-from pytest_pagedkv.report.durations import duration
 from pytest_pagedkv.report.result import Result, Timing
 from pytest_pagedkv.report.run import PerfRun
 from pytest_pagedkv.report.stored import meter_lines, stored_failure, stored_notes, stored_tally
+from pytest_pagedkv.report.wording import duration
 
 if TYPE_CHECKING:
     import pytest
@@ -55,9 +55,17 @@ def write_section(terminal: "pytest.TerminalReporter", run: PerfRun) -> None:
         *_compared_tally(run),
         *stored_tally(run),
         *_timing_table(run),
+        *_where(run),
         *meter_lines(run),
     ):
         terminal.write_line(line)
+
+
+def _where(run: PerfRun) -> Iterator[str]:
+    """The page with plots, where it was written."""
+    page = run.options.report / "index.html"
+    if run.results and page.is_file():
+        yield f" report: {os.path.relpath(page)}"
 
 
 def _headline(run: PerfRun) -> str:

@@ -50,6 +50,7 @@ class Sampled:
         base_ns: time of a call of the base, by round.
         head_ns: time of a call of the head.
         counters: what each side counted.
+        meters: what each side's other meters say.
         problem: why there is no more, or "".
         untimed: the test does not want to be timed so often that it could be judged.
     """
@@ -58,6 +59,7 @@ class Sampled:
     base_ns: list[float] = field(default_factory=list)
     head_ns: list[float] = field(default_factory=list)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    meters: dict[str, dict[str, int]] = field(default_factory=dict)
     problem: str = ""
     untimed: bool = False
     num_rounds: int = 0
@@ -89,6 +91,7 @@ def run_pair(
     start: Callable[[ExitStack, str], tuple[TimingProcess, TimingProcess]],
     tops: tuple[str, str],
     keys: Sequence[str],
+    meters: Sequence[str],
     progress: Progress,
 ) -> PairRun:
     """Start two processes and let them take turns.
@@ -97,6 +100,7 @@ def run_pair(
         start: starts the processes of base and head under a hash seed.
         tops: outermost folders of both trees.
         keys: the benchmarks.
+        meters: what to measure besides time.
         progress: told after each visit.
 
     Raises:
@@ -106,7 +110,7 @@ def run_pair(
     with ExitStack() as stack:
         base, head = start(stack, str(seed))
         for process, top in zip((base, head), tops, strict=True):
-            process.send(do="start", keys=list(keys), top=top, protocol=PROTOCOL)
+            process.send(do="start", keys=list(keys), top=top, meters=list(meters))
         ready = {process.side: _ready(process) for process in (base, head)}
         both = [key for key in keys if all(key in side.benchmarks for side in ready.values())]
         turns = _Turns(base, head, random.Random(seed), progress)  # noqa: S311 - likewise
@@ -184,6 +188,7 @@ class _Turns:
         answers = {process.side: process.receive("open", "ended") for process in self._sides}
         were_opened = all(answer["is"] == "open" for answer in answers.values())
         if were_opened:
+            sampled.meters = {side: answer["meters"] for side, answer in answers.items()}
             try:
                 self._rounds(sampled, answers["head"])
             except _EndedError as ended:

@@ -102,7 +102,10 @@ class _Setting:
 
     def pair(self, keys: Sequence[str], progress: Progress) -> PairRun:
         """All rounds of one pair of processes."""
-        ran = run_pair(self.start, (str(self.base.top), str(self.head.top)), keys, progress)
+        meters = [
+            name for name in self.options.meters if name != "cachegrind"
+        ]  # which needs its own processes
+        ran = run_pair(self.start, (str(self.base.top), str(self.head.top)), keys, meters, progress)
         self._check_modules(ran.modules)
         return ran
 
@@ -223,6 +226,7 @@ class _Duet:
             threshold=self._threshold(key, first),
             num_calls=sampled.num_calls,
             counters=counters,
+            meters=_both(sampled.meters),
         )
 
     def _obstacle(self, key: str, first: PairRun) -> DuetResult | None:
@@ -274,6 +278,12 @@ class _Duet:
     def _note_broken(self, first: PairRun) -> None:
         for nodeid, traceback in first.ready["base"].broken.items():
             self.notes.append(f"the base's {nodeid} cannot be imported:\n{traceback}")
+
+
+def _both(meters: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[int, int]]:
+    """What both sides measured, base first."""
+    base, head = meters["base"], meters["head"]
+    return {name: (base[name], head[name]) for name in sorted(base.keys() & head.keys())}
 
 
 def _is_evidence(sampled: Sampled) -> bool:

@@ -15,8 +15,8 @@ import pytest
 from pytest_pagedkv.marker import PerfMark
 from pytest_pagedkv.perf.benchmark import Meter
 from pytest_pagedkv.perf.duet.channel import PROTOCOL, Channel, ChannelClosedError
-from pytest_pagedkv.perf.keys import SUITE, file_of
-from pytest_pagedkv.perf.meters import Call, Clock, calibrate, clock_of, quiet_gc
+from pytest_pagedkv.perf.keys import file_of
+from pytest_pagedkv.perf.meters import Call, Clock, calibrate, clock_of, extra_meters, quiet_gc
 from pytest_pagedkv.perf.recorder import counters_of
 from pytest_pagedkv.perf.tested import BENCHMARK
 
@@ -51,6 +51,7 @@ class DuetSession:
         self._outcome = ""
         self._is_over = False
         self._core: int | None = None
+        self._meters = tuple(self._start["meters"])
         self.wanted: set[str] = set(self._start["keys"])
 
     def narrow_arguments(self) -> None:
@@ -100,7 +101,14 @@ class DuetSession:
             for _ in range(warmup):
                 call.once()
             with quiet_gc(), _on_one_core(self._core if mark.metric == "cpu" else None):
-                self._channel.send({"is": "open", "rounds": rounds, "max_calls": call.max_calls})
+                self._channel.send(
+                    {
+                        "is": "open",
+                        "rounds": rounds,
+                        "max_calls": call.max_calls,
+                        "meters": extra_meters(self._meters, call),
+                    }
+                )
                 while (message := self._channel.receive())["do"] != "close":
                     self._channel.send(self._measured(message, call, clock))
 
@@ -196,10 +204,8 @@ def _source_hash(item: pytest.Item) -> str:
 
 def _modules(top: Path) -> dict[str, str]:
     """Where each imported top-level module lives that has the name of a folder or a file of this tree."""
-    names = {path.stem for folder in (top, top / "src") if folder.is_dir() for path in folder.iterdir()}
-    found = {}
-    for name in sorted(names & sys.modules.keys()):
-        file = getattr(sys.modules[name], "__file__", None)
-        if file is not None and not Path(file).is_relative_to(SUITE):
-            found[name] = str(Path(file).resolve())
-    return found
+    folders = [folder for folder in (top, top / "src") if folder.is_dir()]
+    names = {path.parent.name for folder in folders for path in folder.glob("*/__init__.py")}
+    names |= {path.stem for folder in folders for path in folder.glob("*.py")} - {"conftest", "setup"}
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return {name: str(Path(file).resolve()) for name, file in sorted(files.items()) if file is not None}
