@@ -26,7 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "accept",
         help="store what a finished run measured",
         description=_DESCRIPTION,
-        usage="%(prog)s [-h] [RUN.json] (NODEID... | --all) [--reason TEXT] [--dir DIR] [--json]",
+        usage="%(prog)s [RUN.json] (NODEID... | --all) [--reason TEXT] [options]",
     )
     parser.add_argument("words", metavar="NODEID", nargs="*", help="benchmarks, as the report names them")
     parser.add_argument("--all", action="store_true", help="every benchmark of the run that can be stored")
