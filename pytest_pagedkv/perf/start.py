@@ -12,6 +12,7 @@ from pytest_pagedkv.baselines import Baselines, Collected
 from pytest_pagedkv.baselines.fingerprint import fingerprint
 from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.options import Options
+from pytest_pagedkv.perf.cachegrind import check_valgrind, narrow_to_forked
 from pytest_pagedkv.perf.controller import Controller, Worker
 from pytest_pagedkv.perf.counting import Counting, wanted_keys
 from pytest_pagedkv.perf.gate import Gate
@@ -34,7 +35,9 @@ def start(config: pytest.Config, state: State) -> None:
     options, root = state.options, state.root
     if state.role is Role.COUNTING:
         folder = config.stash[COUNTING_FOLDER]
-        _select(config, Selection(options, root, Collected(), wanted_keys(folder)))
+        wanted = wanted_keys(folder)
+        narrow_to_forked(config, folder, wanted)
+        _select(config, Selection(options, root, Collected(), wanted))
         register(Counting(folder), "pagedkv-counting")
         return
     if state.role is Role.DUET:
@@ -43,6 +46,8 @@ def start(config: pytest.Config, state: State) -> None:
         _select(config, Selection(options, root, Collected(), duet.wanted))
         register(duet, "pagedkv-duet")
         return
+    if "cachegrind" in options.meters:
+        check_valgrind()
     baselines, timings = _baselines(config, options)
     if state.role is Role.CONTROLLER:
         _check_writable(baselines, timings, options)
