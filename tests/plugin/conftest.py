@@ -66,7 +66,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     """An empty project. The hash seed is 1, so that of the second pass is 0."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONHASHSEED", "1")
-    for name in ("PAGEDKV_TRACES", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "CI"):
+    leftover = ("PAGEDKV_TRACES", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "CI")
+    for name in (*leftover, "PYTHONDONTWRITEBYTECODE"):  # the last would have every process compile everything
         monkeypatch.delenv(name, raising=False)
     pytester.makeini("[pytest]\npagedkv_suite = false\n")
     return Project(pytester)

@@ -91,7 +91,8 @@ class Scratch:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Variables by which the clone's code is imported."""
-        return os.environ | {"PYTHONPATH": str(self.clone), "PYTHONDONTWRITEBYTECODE": "1"} | more
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return kept | {"PYTHONPATH": str(self.clone)} | more
 
     def _git(self, *arguments: str) -> None:
         identity = ["-c", "user.name=measure", "-c", "user.email=measure@example.invalid"]
