@@ -67,7 +67,10 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONHASHSEED", "1")
     leftover = ("PAGEDKV_TRACES", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "CI")
-    for name in (*leftover, "PYTHONDONTWRITEBYTECODE"):  # the last would have every process compile everything
+    for name in (
+        *leftover,
+        "PYTHONDONTWRITEBYTECODE",
+    ):  # the last would have every process compile everything
         monkeypatch.delenv(name, raising=False)
     pytester.makeini("[pytest]\npagedkv_suite = false\n")
     return Project(pytester)

@@ -62,10 +62,10 @@ def test_each_benchmark_gets_its_verdict(duet: DuetProject) -> None:
         [
             "base main@???????, head ??????? with local changes, duet 30 rounds, confirm 4 pairs, *",
             " FAIL  test_engine.py::test_slightly_slower_and_strict",
-            " *cpu 1ms -> 1.05ms  +5.0% [[]+5.0, +5.0] (T 3%)",
+            " *cpu 1.00ms -> 1.05ms  +5.0% [[]+5.0, +5.0] (T 3%)",
             " FAIL  test_engine.py::test_slower",
-            " *cpu 1ms -> 1.12ms  +12.0% [[]+12.0, +12.0] (T 7%)",
-            " note  test_engine.py::test_faster   improved: cpu 1ms -> 800us  -20.0% *",
+            " *cpu 1.00ms -> 1.12ms  +12.0% [[]+12.0, +12.0] (T 7%)",
+            " note  test_engine.py::test_faster   improved: cpu 1.00ms -> 800us  -20.0% *",
             " time: 2 * (smallest detectable here ~3%)",
         ]
     )
@@ -242,7 +242,7 @@ def test_code_that_is_not_of_the_tree(duet: DuetProject) -> None:
     installed = duet.path.parent / f"{duet.path.name}-installed"
     installed.mkdir()
     (duet.path / "engine.py").rename(installed / "engine.py")
-    duet.project.write("engine/README", "the package, before it is installed\n")
+    duet.project.write("src/engine/__init__.py", "the package, before it is installed\n")
     duet.pytester.makeini(f"[pytest]\npagedkv_suite = false\npythonpath = {installed}\n")
     duet.commit()
     result = duet.project.perf("--pagedkv-against=main")

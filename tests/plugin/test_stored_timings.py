@@ -23,7 +23,7 @@ FILE = f"perf_baselines/timing/{SLUG}/test_timed.json"
 ENVIRONMENT = f"perf_baselines/timing/{SLUG}/env.json"
 CLOCK = """
 import time
-from pytest_pagedkv.perf import meter
+from pytest_pagedkv.perf import meter, metering
 from pytest_pagedkv.perf.meters import Call
 
 now_ns = 0
@@ -34,6 +34,7 @@ def spend(units):
     now_ns += int(units * 1_000_000)
 
 meter.REFERENCE = Call(fn=lambda: spend(1))
+metering._PAUSE_S = 0
 """
 """A clock that moves when it is told to: a unit of the reference workload is a virtual millisecond."""
 TIMED = """
@@ -142,6 +143,26 @@ def test_a_regression_is_a_failed_test(gated: Project) -> None:
     assert (stored["verdict"], stored["is_gated"], stored["tolerance"]) == ("worse", True, 0.2)
     assert (stored["centre"], stored["baseline_centre"]) == (13.1, 10)
     assert stored["history"] == [9.9, 10, 10.1]
+
+
+SLOW_MOMENT = """
+factors = [2]
+metering.sleep = lambda _: factors.clear()
+
+def slowed(units):
+    spend(units * (sum(factors) or 1))
+"""
+
+
+def test_a_slow_moment_is_no_regression(gated: Project) -> None:
+    """A time that differs is taken again after a pause, and the one nearest to what is stored counts."""
+    gated.write("conftest.py", CLOCK + SLOW_MOMENT)
+    gated.write("test_timed.py", TIMED.replace("import spend", "import slowed as spend"))
+
+    result = gated.perf()
+
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([" stored time: 2 no change detected"])
 
 
 @pytest.mark.parametrize(("centre", "word"), [(11.5, "slower"), (8.5, "faster"), (2, "faster")])

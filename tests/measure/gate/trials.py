@@ -34,9 +34,9 @@ def unchanged(num_runs: int, *, is_loaded: bool, say: Say) -> Iterator[Line]:
             yield {"kind": "unchanged", "is_loaded": is_loaded, **_line(run)}
 
 
-def calibrated(scratch: Scratch, place: Place, say: Say) -> float:
-    """Amount of work for one percent: three runs with what should be 20%."""
-    amount = round(20 * place.per_percent)
+def calibrated(scratch: Scratch, place: Place, percent: float, say: Say) -> int:
+    """The amount of work that makes so many percent: a guess, corrected by three runs with twice as much."""
+    amount = round(2 * percent * place.per_percent)
     effects = []
     for _ in range(3):
         scratch.reset()
@@ -46,22 +46,22 @@ def calibrated(scratch: Scratch, place: Place, say: Say) -> float:
         scratch.commit("slower")
         told = scratch.gate(_AGAINST, place.test).told["benchmarks"][place.test]["duet"]
         effects.append(told["effect"])
-    effect = sorted(effects)[1]
+    effect = max(sorted(effects)[1], percent / 200)
     say(f"{place.name}: {amount} is {effect:.1%}")
-    return amount / (100 * effect)
+    return max(1, round(amount * percent / 100 / effect))
 
 
 def slowdown(place: Place, percents: list[float], num_trials: int, say: Say) -> Iterator[Line]:
     """The place's benchmark, slower by so many percent, and pytest-benchmark beside it."""
     with Scratch() as scratch:
-        per_percent = calibrated(scratch, place, say)
         for percent in percents:
+            amount = calibrated(scratch, place, percent, say)
             for number in range(num_trials):
                 scratch.reset()
                 place.prepare(scratch)
                 scratch.commit("base")
                 before = scratch.gate(place.test)
-                place.plant(scratch, max(1, round(percent * per_percent)))
+                place.plant(scratch, amount)
                 scratch.commit("slower")
                 run = scratch.gate(_AGAINST, place.test)
                 what = f"{place.name} +{percent:g}%, {number + 1} of {num_trials}"
