@@ -1,6 +1,6 @@
 """The rule for stored timings: what a run says against its history, and what an update makes of that.
 
-A history has at most ten runs, and gates from three on. A benchmark is worse if its centre lies above the
+A history has at most ten runs, and gates from five on. A benchmark is worse if its centre lies above the
 median of its history by more than three times the median deviation, and by more than half the tolerance.
 Beyond the whole tolerance that fails the test; up to there it is a note. Better is the mirror image.
 """
@@ -14,7 +14,7 @@ from pytest_pagedkv.baselines.timing_schema import MAX_HISTORY, TimingEntry, rou
 
 __all__ = ["StoredResult", "TimedRun", "judge_timing", "tolerance_of", "updated"]
 
-_MIN_HISTORY = 3
+_MIN_HISTORY = 5
 _NUM_DEVIATIONS = 3
 _TOLERANCE = 0.20
 _GATED_METRICS = ("cpu",)

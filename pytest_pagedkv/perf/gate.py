@@ -1,13 +1,14 @@
 """The gate itself, where the tests run: a benchmark whose counters are not right is a failed test."""
 
 from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 
 import pytest
 
 from pagedkv.tracing import nvtx_range
 from pytest_pagedkv.baselines import Entry, Judgement, Verdict, judge
 from pytest_pagedkv.perf.recorder import counters_of
-from pytest_pagedkv.perf.stored import judge_stored
+from pytest_pagedkv.perf.stored import departure, judge_stored
 from pytest_pagedkv.perf.tested import BENCHMARK, TestedBenchmark
 from pytest_pagedkv.report.duet import told_duet
 from pytest_pagedkv.report.result import Measured
@@ -27,6 +28,7 @@ class Gate:
         """Judge the counters of a test that passed; the innermost wrapper, so that others see it fail."""
         old = item.stash[BENCHMARK]
         benchmark = item.stash[BENCHMARK] = TestedBenchmark(old.key, old.mark)
+        benchmark.departure = partial(departure, self._run, item, benchmark)
         with nvtx_range(benchmark.key):
             yield
         if getattr(item, "_excinfo", None):  # where pytest keeps what a unittest.TestCase did not raise

@@ -1,6 +1,8 @@
 """What the fixture does with a call, besides counting its events once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import sleep
 
 import pytest
 
@@ -10,9 +12,13 @@ from pytest_pagedkv.perf.handover import hand_over
 from pytest_pagedkv.perf.meter import measure
 from pytest_pagedkv.perf.meters import Call, extra_meters
 from pytest_pagedkv.perf.tested import BENCHMARK
+from pytest_pagedkv.report.result import Timing
 from pytest_pagedkv.state import COUNTING_FOLDER, DUET, STATE
 
 __all__ = ["exact_counters", "meter_of"]
+
+_NUM_LOOKS = 3
+_PAUSE_S = 0.4
 
 
 def meter_of(request: pytest.FixtureRequest) -> Meter | None:
@@ -29,11 +35,28 @@ def meter_of(request: pytest.FixtureRequest) -> Meter | None:
     def meter(call: Call, rounds: int | None, warmup: int) -> None:
         benchmark = request.node.stash[BENCHMARK]
         benchmark.is_timed = True
-        timing = measure(call, metric=benchmark.mark.metric, rounds=rounds, warmup=warmup)
+        again = partial(measure, call, metric=benchmark.mark.metric, rounds=rounds)
+        timing = _confirmed(again(warmup=warmup), benchmark.departure, again)
         benchmark.meters = _extra(request, key, call)
         benchmark.timing = timing and hand_over(request, benchmark.mark, timing)
 
     return meter
+
+
+def _confirmed(
+    timing: Timing | None, departure: Callable[[Timing], float], again: Callable[[], Timing | None]
+) -> Timing | None:
+    """A time that departs from the stored ones is taken up to three times, and the nearest counts.
+
+    A slow moment of the machine passes, slow code stays.
+    """
+    nearest = timing
+    for _ in range(_NUM_LOOKS - 1):
+        if nearest is None or not departure(nearest):
+            break
+        sleep(_PAUSE_S)
+        nearest = min((each for each in (again(), nearest) if each is not None), key=departure)
+    return nearest
 
 
 def _extra(request: pytest.FixtureRequest, key: str, call: Call) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The time of a benchmark against what is stored of it, where the tests run."""
 
 from dataclasses import replace
+from math import log
 
 import pytest
 
@@ -10,27 +11,38 @@ from pytest_pagedkv.baselines.timing_schema import relative_deviation
 from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.perf.source_hash import source_of
 from pytest_pagedkv.perf.tested import TestedBenchmark
+from pytest_pagedkv.report.result import Timing
 from pytest_pagedkv.report.run import PerfRun
 
-__all__ = ["judge_stored"]
+__all__ = ["departure", "judge_stored"]
 
 
 def judge_stored(run: PerfRun, item: pytest.Item, benchmark: TestedBenchmark) -> StoredResult | None:
     """The verdict; None for a benchmark that was not timed, or whose clock no time is stored of."""
+    return _result(run, item, benchmark, benchmark.timing) if benchmark.is_timed else None
+
+
+def departure(run: PerfRun, item: pytest.Item, benchmark: TestedBenchmark, timing: Timing) -> float:
+    """How far a time is from the stored ones, as a logarithm; 0 if it is neither worse nor better."""
+    result = _result(run, item, benchmark, timing)
+    if result is None or result.ratio is None or result.verdict not in (Verdict.WORSE, Verdict.BETTER):
+        return 0.0
+    return abs(log(result.ratio))
+
+
+def _result(
+    run: PerfRun, item: pytest.Item, benchmark: TestedBenchmark, timing: Timing | None
+) -> StoredResult | None:
     timings = run.timings.get(benchmark.mark.metric)
-    if timings is None or not benchmark.is_timed:
+    if timings is None:
         return None
-    timed = _timed(item, benchmark)
-    result = _judged(run, timings, benchmark, timed)
+    result = _judged(run, timings, benchmark, None if timing is None else _timed(item, timing))
     return replace(result, fails=_fails(run, timings, benchmark.key, result))
 
 
-def _timed(item: pytest.Item, benchmark: TestedBenchmark) -> TimedRun | None:
-    if benchmark.timing is None:
-        return None
-    rounds = benchmark.timing.calibrated
-    centre, spread = relative_deviation(rounds)
-    return TimedRun(metric=benchmark.mark.metric, centre=centre, spread=spread, source=source_of(item))
+def _timed(item: pytest.Item, timing: Timing) -> TimedRun:
+    centre, spread = relative_deviation(timing.calibrated)
+    return TimedRun(metric=timing.metric, centre=centre, spread=spread, source=source_of(item))
 
 
 def _judged(

@@ -1,6 +1,6 @@
 """A performance test of this session, while it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,6 +20,7 @@ class TestedBenchmark:
     Attributes:
         key: its name in the baselines.
         mark: its marker.
+        departure: how far a time is from what is stored, 0 if it says nothing of it.
         is_timed: it was timed, with whatever success.
         timing: how long it took, once it is known.
         judgement: the verdict on its counters, once there is one.
@@ -32,6 +33,7 @@ class TestedBenchmark:
 
     key: str
     mark: PerfMark
+    departure: Callable[[Timing], float] = lambda _: 0.0
     is_timed: bool = False
     timing: Timing | None = None
     judgement: Judgement | None = None

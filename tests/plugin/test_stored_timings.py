@@ -21,6 +21,7 @@ from tests.plugin.conftest import Project
 SLUG = fingerprint().slug
 FILE = f"perf_baselines/timing/{SLUG}/test_timed.json"
 ENVIRONMENT = f"perf_baselines/timing/{SLUG}/env.json"
+STEADY = (9.9, 9.95, 10.0, 10.05, 10.1)
 CLOCK = """
 import time
 from pytest_pagedkv.perf import meter, metering
@@ -91,8 +92,8 @@ def timed(project: Project) -> Project:
 
 @pytest.fixture
 def gated(timed: Project) -> Project:
-    """The same with a history of three runs."""
-    write_history(timed, a=(9.9, 10.0, 10.1), b=(20.0, 20.0, 20.0))
+    """The same with a history of five runs."""
+    write_history(timed, a=STEADY, b=(20.0,) * 5)
     return timed
 
 
@@ -121,7 +122,7 @@ def test_a_run_is_stored_as_multiples_of_the_reference(timed: Project) -> None:
 
 
 def test_a_regression_is_a_failed_test(gated: Project) -> None:
-    """Beyond the tolerance, with three runs stored: exit 10, the numbers, and all of it in run.json."""
+    """Beyond the tolerance, with five runs stored: exit 10, the numbers, and all of it in run.json."""
     times(gated, a=13.1, b=20)
 
     result = gated.perf()
@@ -130,9 +131,9 @@ def test_a_regression_is_a_failed_test(gated: Project) -> None:
     result.assert_outcomes(failed=1, passed=1)
     result.stdout.fnmatch_lines(
         [
-            "stored cpu 10 -> 13.1  +31% (3 runs at 9.9..10.1, T 20%)",
+            "stored cpu 10 -> 13.1  +31% (5 runs at 9.9..10.1, T 20%)",
             f"(baseline: {FILE})",
-            " FAIL  *::test_timed[[]a[]]   stored cpu 10 -> 13.1  +31% (3 runs at 9.9..10.1, T 20%)",
+            " FAIL  *::test_timed[[]a[]]   stored cpu 10 -> 13.1  +31% (5 runs at 9.9..10.1, T 20%)",
             " stored time: 1 no change detected, 1 slower",
         ]
     )
@@ -142,7 +143,7 @@ def test_a_regression_is_a_failed_test(gated: Project) -> None:
     assert run["benchmarks"][key("a")]["verdict"] == "worse"
     assert (stored["verdict"], stored["is_gated"], stored["tolerance"]) == ("worse", True, 0.2)
     assert (stored["centre"], stored["baseline_centre"]) == (13.1, 10)
-    assert stored["history"] == [9.9, 10, 10.1]
+    assert stored["history"] == [*STEADY]
 
 
 SLOW_MOMENT = """
@@ -182,7 +183,7 @@ def test_what_does_not_fail_is_a_note(gated: Project, centre: float, word: str) 
 
 
 def test_a_short_history_does_not_gate(timed: Project) -> None:
-    """Up to three stored runs a rise is a note, however large."""
+    """Up to five stored runs a rise is a note, however large."""
     write_history(timed, a=(10.0, 10.0), b=(20.0,))
     times(timed, a=30, b=20)
 
@@ -200,8 +201,8 @@ def test_a_slow_run_does_not_become_its_own_baseline(gated: Project) -> None:
     noted = gated.perf("--pagedkv-update=timing")
 
     assert (failed.ret, noted.ret) == (10, 0)
-    assert history(gated, "a") == (9.9, 10, 10.1)
-    assert history(gated, "b") == (20,) * 5
+    assert history(gated, "a") == STEADY
+    assert history(gated, "b") == (20,) * 7
     noted.stdout.fnmatch_lines(
         [" note  *[[]a[]]   its time is not stored, it is slower than what is; accept*"]
     )
@@ -214,7 +215,7 @@ def test_it_is_accepted_by_name_with_a_reason(gated: Project) -> None:
     result = gated.perf(f"--pagedkv-accept={key('a')}", "--pagedkv-reason=checks more")
 
     assert result.ret == 0
-    assert (history(gated, "a"), history(gated, "b")) == ((13.1,), (20,) * 3)
+    assert (history(gated, "a"), history(gated, "b")) == ((13.1,), (20,) * 5)
     assert '"reason": "checks more"' in gated.read(FILE)
 
 
@@ -316,7 +317,7 @@ def test_only_what_passed_is_stored(gated: Project) -> None:
     result = gated.perf("--pagedkv-update=timing")
 
     assert result.ret == 1
-    assert (history(gated, "a"), history(gated, "b"), history(gated, "c")) == ((9.9, 10, 10.1), (), (30,))
+    assert (history(gated, "a"), history(gated, "b"), history(gated, "c")) == (STEADY, (), (30,))
 
 
 def test_the_controller_stores_for_all_workers(gated: Project) -> None:
@@ -327,8 +328,8 @@ def test_the_controller_stores_for_all_workers(gated: Project) -> None:
     result = gated.perf(*arguments, "--pagedkv-update=timing")
 
     assert result.ret == 10
-    result.stdout.fnmatch_lines(["*stored cpu 10 -> 13.1  +31% (3 runs at 9.9..10.1, T 20%)"])
-    assert (history(gated, "a"), history(gated, "b")) == ((9.9, 10, 10.1), (20,) * 4)
+    result.stdout.fnmatch_lines(["*stored cpu 10 -> 13.1  +31% (5 runs at 9.9..10.1, T 20%)"])
+    assert (history(gated, "a"), history(gated, "b")) == (STEADY, (20,) * 6)
 
 
 def test_a_damaged_file_ends_the_session_before_any_test(gated: Project) -> None:
