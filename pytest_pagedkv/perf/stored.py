@@ -14,7 +14,7 @@ from pytest_pagedkv.perf.tested import TestedBenchmark
 from pytest_pagedkv.report.result import Timing
 from pytest_pagedkv.report.run import PerfRun
 
-__all__ = ["departure", "judge_stored"]
+__all__ = ["departure", "fails_for", "judge_stored"]
 
 
 def judge_stored(run: PerfRun, item: pytest.Item, benchmark: TestedBenchmark) -> StoredResult | None:
@@ -37,7 +37,7 @@ def _result(
     if timings is None:
         return None
     result = _judged(run, timings, benchmark, None if timing is None else _timed(item, timing))
-    return replace(result, fails=_fails(run, timings, benchmark.key, result))
+    return replace(result, fails=fails_for(run, timings, benchmark.key, result))
 
 
 def _timed(item: pytest.Item, timing: Timing) -> TimedRun:
@@ -66,7 +66,7 @@ def _judged(
     return result
 
 
-def _fails(run: PerfRun, timings: Timings, key: str, result: StoredResult) -> bool:
+def fails_for(run: PerfRun, timings: Timings, key: str, result: StoredResult) -> bool:
     """What is stored of another environment cannot be required, and a duet on this one knows better."""
     if result.verdict is Verdict.MISSING:
         return True

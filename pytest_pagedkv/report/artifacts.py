@@ -174,8 +174,10 @@ def _duet(duet: DuetResult | None) -> dict[str, Any] | None:
 
 def _timing(timing: Timing) -> dict[str, Any]:
     return {
+        "metric": timing.metric,
         "num_calls": timing.num_calls,
         "best_ns": timing.best_ns,
         "median_ns": timing.median_ns,
         "samples_ns": timing.samples_ns,
+        "reference_ns": timing.reference_ns,
     }

@@ -3,18 +3,23 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pytest_pagedkv.baselines import Judgement, Verdict
 from pytest_pagedkv.baselines.fingerprint import fingerprint
 from pytest_pagedkv.baselines.schema import Entry, render
+from pytest_pagedkv.baselines.timing import StoredResult
 from pytest_pagedkv.baselines.timing_schema import (
     TimingEntry,
     parse_timings,
     render_environment,
     render_timings,
 )
+from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.baselines.versioned import versioned
+from pytest_pagedkv.perf import stored
 from pytest_pagedkv.perf.source_hash import source_hash
 from tests.plugin.conftest import Project
 
@@ -138,12 +143,12 @@ def test_a_regression_is_a_failed_test(gated: Project) -> None:
         ]
     )
     run = json.loads(gated.read(".pagedkv-perf/run.json"))
-    stored = run["benchmarks"][key("a")]["stored"]
+    found = run["benchmarks"][key("a")]["stored"]
     assert run["environment"]["slug"] == SLUG
     assert run["benchmarks"][key("a")]["verdict"] == "worse"
-    assert (stored["verdict"], stored["is_gated"], stored["tolerance"]) == ("worse", True, 0.2)
-    assert (stored["centre"], stored["baseline_centre"]) == (13.1, 10)
-    assert stored["history"] == [*STEADY]
+    assert (found["verdict"], found["is_gated"], found["tolerance"]) == ("worse", True, 0.2)
+    assert (found["centre"], found["baseline_centre"]) == (13.1, 10)
+    assert found["history"] == [*STEADY]
 
 
 SLOW_MOMENT = """
@@ -258,8 +263,8 @@ def test_another_environment_is_incomparable_and_no_failure(gated: Project) -> N
             " stored time: 2 incomparable",
         ]
     )
-    stored = gated.benchmarks(".pagedkv-perf/run.json")[key("a")]["stored"]
-    assert (stored["verdict"], stored["is_gated"]) == ("incomparable", False)
+    found = gated.benchmarks(".pagedkv-perf/run.json")[key("a")]["stored"]
+    assert (found["verdict"], found["is_gated"]) == ("incomparable", False)
     assert gated.perf("--pagedkv-update=timing").ret == 0
     assert history(gated, "a") == (50,)
 
@@ -363,6 +368,16 @@ def test_another_seed_is_another_workload(gated: Project) -> None:
 
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*stored times of 2 *: baselines belong to seed 0, this run has 7"])
+
+
+@pytest.mark.parametrize(("verdict", "fails"), [(Verdict.SAME, False), (Verdict.NOISY, True), (None, True)])
+def test_a_duet_knows_better(tmp_path: Path, verdict: Verdict | None, fails: bool) -> None:
+    """Where base and head took turns and are the same, the machine is what became slower."""
+    judged = Judgement(verdict) if verdict else None
+    slow = StoredResult(verdict=Verdict.WORSE, tolerance=0.2, fails=True)
+    run = SimpleNamespace(duets={"k": SimpleNamespace(judgement=judged)}, options=SimpleNamespace(accept=()))
+
+    assert stored.fails_for(run, Timings(tmp_path, "b", fingerprint()), "k", slow) is fails
 
 
 WAITS = """
