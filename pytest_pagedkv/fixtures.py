@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from pytest_pagedkv.perf.recorder import Recorder
     from pytest_pagedkv.perf.traces import Traces
 
-__all__ = ["pagedkv_adapter", "pagedkv_benchmark", "pagedkv_cache", "pagedkv_seed", "pagedkv_trace"]
+__all__ = [
+    "pagedkv_adapter",
+    "pagedkv_benchmark",
+    "pagedkv_cache",
+    "pagedkv_device",
+    "pagedkv_seed",
+    "pagedkv_trace",
+]
 
 
 @pytest.fixture
@@ -50,6 +57,12 @@ def pagedkv_cache(_pagedkv_recorder: "Recorder") -> "Iterator[Callable[..., Bloc
     yield make
     for cache in _pagedkv_recorder.caches:
         cache.check_integrity()
+
+
+@pytest.fixture(scope="session")
+def pagedkv_device(request: pytest.FixtureRequest) -> str:
+    """Where this run's tensors are to be, "cpu" or "cuda", from --pagedkv-device."""
+    return request.config.stash[STATE].options.device
 
 
 @pytest.fixture(scope="session")

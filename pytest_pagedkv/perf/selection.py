@@ -16,6 +16,9 @@ from pytest_pagedkv.perf.tested import BENCHMARK, TestedBenchmark
 __all__ = ["Narrowing", "Selection"]
 
 
+_NEEDS_GPU = pytest.mark.skip(reason="times a GPU: runs with --pagedkv-device=cuda")
+
+
 class Narrowing:
     """The hook that narrows, after those by which a conftest.py may add markers.
 
@@ -87,6 +90,8 @@ class Selection:
             key, mark = benchmark_key(item, self._root), perf_mark(item)
             if mark is not None:
                 item.stash[BENCHMARK] = TestedBenchmark(key, mark)
+                if mark.metric == "cuda" != self._options.device:
+                    item.add_marker(_NEEDS_GPU)
             if mark is not None or item not in left:
                 self._collected.keys.append(key)
         kept = [item for item in items if self._is_wanted(item)]

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from importlib import import_module
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def start(config: pytest.Config, state: State) -> None:
     Raises:
         pytest.UsageError: a baseline file cannot be used.
     """
+    if state.options.device == "cuda":
+        _check_gpu()
     add_suite(config, is_wanted=state.options.suite and state.role is not Role.DUET)
     register = config.pluginmanager.register
     options, root = state.options, state.root
@@ -58,6 +61,18 @@ def start(config: pytest.Config, state: State) -> None:
         register(Worker(config, run), "pagedkv-worker")
     else:
         register(Controller(config, run), "pagedkv-controller")
+
+
+def _check_gpu() -> None:
+    try:
+        torch = import_module("torch")
+    except ImportError as error:
+        raise pytest.UsageError(f"--pagedkv-device=cuda needs torch: {error}") from error
+    if not torch.cuda.is_available():
+        raise pytest.UsageError(
+            f"--pagedkv-device=cuda: torch {torch.__version__} finds no GPU here; install a build for CUDA, "
+            "or leave the option out to run on the CPU"
+        )
 
 
 def _select(config: pytest.Config, selection: Selection) -> None:
