@@ -2,8 +2,8 @@
 
 import os
 import shlex
-from importlib import import_module
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
