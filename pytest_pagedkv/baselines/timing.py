@@ -17,6 +17,7 @@ __all__ = ["StoredResult", "TimedRun", "judge_timing", "tolerance_of", "updated"
 _MIN_HISTORY = 5
 _NUM_DEVIATIONS = 3
 _TOLERANCE = 0.20
+_NUM_SPREADS = 3
 _GATED_METRICS = ("cpu",)
 
 
@@ -82,9 +83,12 @@ class StoredResult:
         return cls(**{**plain, **values})
 
 
-def tolerance_of(threshold: float) -> float:
-    """The tolerance of a benchmark with this threshold of its marker: never finer than a stored time is."""
-    return max(_TOLERANCE, threshold)
+def tolerance_of(threshold: float, spread: float = 0.0) -> float:
+    """The tolerance of a benchmark with this threshold of its marker, whose rounds scatter by this spread.
+
+    A stored time is never finer than 20%, nor than three times the spread.
+    """
+    return max(_TOLERANCE, threshold, rounded(_NUM_SPREADS * spread))
 
 
 def judge_timing(run: TimedRun, entry: TimingEntry | None, threshold: float) -> StoredResult:
@@ -95,7 +99,7 @@ def judge_timing(run: TimedRun, entry: TimingEntry | None, threshold: float) -> 
         entry: what is stored, in this very environment.
         threshold: the marker's.
     """
-    tolerance = tolerance_of(threshold)
+    tolerance = tolerance_of(threshold, run.spread)
     if entry is None:
         return StoredResult(verdict=Verdict.NEW, tolerance=tolerance, run=run)
     if problem := _problem(run, entry):

@@ -46,11 +46,13 @@ def test_worse_is_beyond_the_deviation_and_the_tolerance(
     assert judged(centre, *history) == expected
 
 
-def test_the_marker_can_only_widen_the_tolerance() -> None:
-    """A stored time is never finer than 20%; a benchmark may be coarser."""
-    assert (tolerance_of(0.07), tolerance_of(0.5)) == (0.2, 0.5)
+def test_marker_and_spread_can_only_widen_the_tolerance() -> None:
+    """A stored time is never finer than 20%, nor than its rounds; a benchmark may be coarser."""
+    assert (tolerance_of(0.07), tolerance_of(0.5), tolerance_of(0.07, 0.1)) == (0.2, 0.5, 0.3)
     assert judged(14, *STEADY, threshold=0.5) == ("worse", False)
     assert judged(16, *STEADY, threshold=0.5) == ("worse", True)
+    noisy = judge_timing(run(12.5, spread=0.1), entry(*STEADY), 0.07)
+    assert (noisy.verdict, noisy.fails, noisy.tolerance) == (Verdict.WORSE, False, 0.3)
 
 
 def test_what_cannot_be_compared_is_named() -> None:
