@@ -35,20 +35,29 @@ def unchanged(num_runs: int, *, is_loaded: bool, say: Say) -> Iterator[Line]:
 
 
 def calibrated(scratch: Scratch, place: Place, percent: float, say: Say) -> int:
-    """The amount of work that makes so many percent: a guess, corrected by three runs with twice as much."""
-    amount = round(2 * percent * place.per_percent)
-    effects = []
-    for _ in range(3):
-        scratch.reset()
-        place.prepare(scratch)
-        scratch.commit("base")
-        place.plant(scratch, amount)
-        scratch.commit("slower")
-        told = scratch.gate(_AGAINST, place.test).told["benchmarks"][place.test]["duet"]
-        effects.append(told["effect"])
-    effect = max(sorted(effects)[1], percent / 200)
-    say(f"{place.name}: {amount} is {effect:.1%}")
-    return max(1, round(amount * percent / 100 / effect))
+    """The amount of work that makes so many percent: a guess, corrected twice by three runs with it."""
+    amount = round(percent * place.per_percent)
+    for _ in range(2):
+        effects = []
+        for _ in range(3):
+            _plant(scratch, place, amount)
+            told = scratch.gate(_AGAINST, place.test).told["benchmarks"][place.test]["duet"]
+            effects.append(told["effect"])
+        effect = max(sorted(effects)[1], percent / 300)
+        say(f"{place.name}: {amount} is {effect:.1%}")
+        amount = max(1, round(amount * percent / 100 / effect))
+    return amount
+
+
+def _plant(scratch: Scratch, place: Place, amount: int) -> GateRun:
+    """Base and head as two commits; returns an ordinary run of the base."""
+    scratch.reset()
+    place.prepare(scratch)
+    scratch.commit("base")
+    before = scratch.gate(place.test)
+    place.plant(scratch, amount)
+    scratch.commit("slower")
+    return before
 
 
 def slowdown(place: Place, percents: list[float], num_trials: int, say: Say) -> Iterator[Line]:
@@ -57,12 +66,7 @@ def slowdown(place: Place, percents: list[float], num_trials: int, say: Say) -> 
         for percent in percents:
             amount = calibrated(scratch, place, percent, say)
             for number in range(num_trials):
-                scratch.reset()
-                place.prepare(scratch)
-                scratch.commit("base")
-                before = scratch.gate(place.test)
-                place.plant(scratch, amount)
-                scratch.commit("slower")
+                before = _plant(scratch, place, amount)
                 run = scratch.gate(_AGAINST, place.test)
                 what = f"{place.name} +{percent:g}%, {number + 1} of {num_trials}"
                 say(f"{what}: exit code {run.exit_code}, {run.seconds:.0f} s")
