@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pagedkv.tracing import nvtx_range
 from pytest_pagedkv.marker import PerfMark
 from pytest_pagedkv.perf.benchmark import Meter
 from pytest_pagedkv.perf.duet.channel import PROTOCOL, Channel, ChannelClosedError
@@ -131,9 +132,10 @@ class DuetSession:
         item, following = items[message["key"]], message.get("next")
         self._core = message.get("core")
         self._outcome = self._problem = ""
-        item.config.hook.pytest_runtest_protocol(
-            item=item, nextitem=None if following is None else items[following]
-        )
+        with nvtx_range(message["key"]):
+            item.config.hook.pytest_runtest_protocol(
+                item=item, nextitem=None if following is None else items[following]
+            )
         self._channel.send(
             {
                 "is": "ended",
