@@ -57,7 +57,7 @@ class Place:
         """Make files that only this place needs; they belong to the base."""
         if self.file.startswith(_FOLDER):
             folder = scratch.clone / _FOLDER
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             (folder / "__init__.py").write_text('"""For the measurement."""\n')
             (folder / "test_torch.py").write_text(_TORCH)
             (scratch.clone / self.file).write_text(_ROWS)
