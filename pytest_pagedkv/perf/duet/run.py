@@ -1,24 +1,17 @@
 """Screening all benchmarks with one pair of processes, judging the suspicious ones with four fresh pairs."""
 
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from pytest_pagedkv.baselines import Judgement, Verdict
 from pytest_pagedkv.baselines.duet import CONFIRM_PAIRS, DuetResult, Pair, is_suspicious, judge_duet
 from pytest_pagedkv.options import Options
-from pytest_pagedkv.perf.duet.caretaker import Caretaker
-from pytest_pagedkv.perf.duet.checkout import Checkout, find_base, find_head
-from pytest_pagedkv.perf.duet.environment import Sides
-from pytest_pagedkv.perf.duet.process import DuetError, TimingProcess
 from pytest_pagedkv.perf.duet.progress import Progress
-from pytest_pagedkv.perf.duet.requirements import demands_of
-from pytest_pagedkv.perf.duet.rounds import NUM_ROUNDS, PairRun, Sampled, run_pair
+from pytest_pagedkv.perf.duet.rounds import NUM_ROUNDS, PairRun, Sampled
+from pytest_pagedkv.perf.duet.setting import Setting, open_setting
 from pytest_pagedkv.report.against import Against
 from pytest_pagedkv.report.wording import counted
 
@@ -58,7 +51,7 @@ def compare_with_base(
         DuetError: the comparison cannot be made.
     """
     started = time.monotonic()
-    with _setting(config, options) as setting:
+    with open_setting(config, options) as setting:
         notes = setting.notes()
         duet = _Duet(setting, spreads)
         results = duet.run(keys)
@@ -73,99 +66,6 @@ def compare_with_base(
     return Comparison(against=against, results=results, notes=[*notes, *duet.notes])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Setting:
-    """Both trees, while they are there."""
-
-    config: pytest.Config
-    options: Options
-    head: Checkout
-    base: Checkout
-    folder: Path
-    caretaker: Caretaker
-
-    def start(self, stack: ExitStack, hash_seed: str) -> tuple[TimingProcess, TimingProcess]:
-        """A fresh pair of processes, base and head."""
-        sides = Sides(self.config, self.head, self.base, self.options.base_python, self.folder)
-        base, head = (
-            stack.enter_context(
-                TimingProcess(
-                    command,
-                    self.folder / f"{command.side}.txt",
-                    self.caretaker,
-                    self.options.duet_timeout_s,
-                )
-            )
-            for command in sides.commands(hash_seed)
-        )
-        return base, head
-
-    def pair(self, keys: Sequence[str], progress: Progress) -> PairRun:
-        """All rounds of one pair of processes."""
-        meters = [
-            name for name in self.options.meters if name != "cachegrind"
-        ]  # which needs its own processes
-        ran = run_pair(self.start, (str(self.base.top), str(self.head.top)), keys, meters, progress)
-        self._check_modules(ran.modules)
-        return ran
-
-    def notes(self) -> list[str]:
-        """What is to be said of the requirements.
-
-        Raises:
-            DuetError: this environment is not what the base needs.
-        """
-        root = self.config.rootpath
-        if (
-            self.options.base_python
-            or self.base.top == self.head.top
-            or not root.is_relative_to(self.head.top)
-        ):
-            return []
-        here, there = (
-            demands_of(top / root.relative_to(self.head.top)) for top in (self.head.top, self.base.top)
-        )
-        differing = there.differences(here)
-        unmet = [line for line in there.unmet() if line.partition(" (")[0] in differing]
-        if unmet:
-            raise DuetError(
-                f"{self.base.shown} asks for what this environment does not have: {'; '.join(unmet)}. Make "
-                "an environment for it, and name its Python by --pagedkv-base-python"
-            )
-        return (
-            [f"the base asks for {', '.join(differing)}; timed with what is installed"] if differing else []
-        )
-
-    def _check_modules(self, modules: Mapping[str, Mapping[str, str]]) -> None:
-        """Each side has to import its own tree."""
-        if self.base.top == self.head.top:
-            return
-        for side, top in (("base", self.base.top), ("head", self.head.top)):
-            for name, file in modules[side].items():
-                if not Path(file).is_relative_to(top.resolve()):
-                    raise DuetError(
-                        f"the {side} imports {name} from {file}, and not from its own tree, so that the same "
-                        "code would be compared with itself; install the project as editable (`pip install "
-                        "-e .`), or let tests find it by pytest's ini value pythonpath"
-                    )
-
-
-@contextmanager
-def _setting(config: pytest.Config, options: Options) -> Iterator[_Setting]:
-    with Caretaker() as caretaker:
-        folder = Path(tempfile.mkdtemp(prefix="pagedkv-"))
-        caretaker.watch_folder(folder)
-        head = find_head(config.rootpath)
-        with ExitStack() as stack:
-            base = head
-            if not options.selftest:
-                here = config.invocation_params.dir
-                base = stack.enter_context(find_base(options.against, head, here, caretaker))
-            yield _Setting(
-                config=config, options=options, head=head, base=base, folder=folder, caretaker=caretaker
-            )
-
-
 class _Duet:
     """Screening and confirming.
 
@@ -174,7 +74,7 @@ class _Duet:
         spreads: by key, in log ratios.
     """
 
-    def __init__(self, setting: _Setting, spreads: Mapping[str, float]) -> None:
+    def __init__(self, setting: Setting, spreads: Mapping[str, float]) -> None:
         self._setting = setting
         self._spreads = spreads
         self.notes: list[str] = []
