@@ -7,7 +7,8 @@ caretaker.py     removes processes and worktrees, also when this process is kill
 channel.py       the line protocol
 process.py       a timing process, seen from the process that decides
 session.py       the same, seen from inside: pytest hooks that measure on demand
+setting.py       both trees, while they are there
 rounds.py        taking turns: one pair of processes, all benchmarks
-run.py           screening, confirming, progress
-selftest.py      how much this machine spreads, which later thresholds respect
+run.py           screening and confirming
+progress.py      how far it is
 """
