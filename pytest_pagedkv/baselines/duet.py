@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from pytest_pagedkv.baselines.compare import Judgement, Verdict
+from pytest_pagedkv.baselines.slower import Slowdown
 
 __all__ = ["CONFIRM_PAIRS", "SCREEN_SHARE", "DuetResult", "Pair", "is_suspicious", "judge_duet"]
 
@@ -71,6 +72,7 @@ class DuetResult:
         counters: what the base counted; None if it did not run.
         meters: what was measured besides, of base and head.
         blocks: the judgement is a failure though it is no regression.
+        accepted: the slowdown that is accepted of what is worse; None if none is.
     """
 
     judgement: Judgement | None
@@ -85,6 +87,7 @@ class DuetResult:
     counters: dict[str, int] | None = None
     meters: dict[str, tuple[int, int]] = field(default_factory=dict)
     blocks: bool = False
+    accepted: Slowdown | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """As built-in types, all of it."""
@@ -96,7 +99,7 @@ class DuetResult:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "DuetResult":
         """Back from built-in types."""
-        judgement, screen = plain["judgement"], plain["screen"]
+        judgement, screen, accepted = plain["judgement"], plain["screen"], plain["accepted"]
         return cls(
             **{
                 **plain,
@@ -104,6 +107,7 @@ class DuetResult:
                 "screen": screen and Pair(**screen),
                 "confirm": tuple(Pair(**pair) for pair in plain["confirm"]),
                 "meters": {name: tuple(both) for name, both in plain["meters"].items()},
+                "accepted": accepted and Slowdown(**accepted),
             }
         )
 
@@ -123,9 +127,21 @@ class DuetResult:
         return median(value for pair in self.pairs for value in pair.head_ns) if self.pairs else None
 
     @property
+    def is_worse(self) -> bool:
+        """It is slower, whether that is accepted or not."""
+        return self.judgement is not None and self.judgement.verdict is Verdict.WORSE
+
+    @property
+    def is_excused(self) -> bool:
+        """It is slower, and by no more than is accepted."""
+        if not self.is_worse or self.accepted is None or self.effect is None:
+            return False
+        return self.accepted.covers(self.effect, self.threshold)
+
+    @property
     def fails(self) -> bool:
         """The benchmark is not to pass."""
-        return self.blocks or (self.judgement is not None and self.judgement.verdict is Verdict.WORSE)
+        return self.blocks or (self.is_worse and not self.is_excused)
 
 
 def is_suspicious(screen: Pair, threshold: float) -> bool:

@@ -162,6 +162,8 @@ class Source:
         raise BaselineSchemaError(f"{place}: {what}; {advice or self._restore()}") from None
 
     def _restore(self) -> str:
+        if self._kind == "slower":
+            return "restore the file from git, or delete it and accept again what is right"
         what = "counters" if self._kind == "counters" else "timing"
         again = f"`pytest --pagedkv-perf --pagedkv-update={what}`"
         return f"restore the file from git, or delete it and run {again}"

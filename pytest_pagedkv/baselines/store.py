@@ -1,63 +1,77 @@
-"""The stored counters, and how they are changed."""
+"""What is stored of benchmarks in any environment, above all counters, and how it is changed."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pytest_pagedkv.baselines.folder import Folder, file_name, write_atomic
 from pytest_pagedkv.baselines.locking import locked
 from pytest_pagedkv.baselines.schema import Entry, parse, render
 
-__all__ = ["Baselines", "write_atomic"]
+__all__ = ["Baselines", "Store", "write_atomic"]
+
+E = TypeVar("E")
 
 
-class Baselines:
-    """The counters stored under `<directory>/counters/`, one file per stem of a test file.
+class Store(Generic[E]):
+    """The entries stored under `<directory>/<kind>/`, one file per stem of a test file.
 
     Args:
-        directory: the folder; it need not exist.
+        directory: the folder of all kinds; it need not exist.
         shown: its name in messages.
+        kind: the sub-folder.
+        parse: reads the bytes of a file, whose name is for messages.
+        render: the text of a file.
 
     Raises:
         BaselineError: a file cannot be read, or is not what it must be.
     """
 
-    def __init__(self, directory: Path, shown: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        shown: str,
+        kind: str,
+        parse: Callable[[bytes, str], dict[str, E]],
+        render: Callable[[Mapping[str, E]], str],
+    ) -> None:
         self.directory = directory
         self.shown = shown
-        self._folder = Folder(directory / "counters", f"{shown}/counters", parse, render)
+        self._folder = Folder(directory / kind, f"{shown}/{kind}", parse, render)
         self._entries = self._folder.read()
 
     def keys(self) -> Collection[str]:
-        """The benchmarks that have a baseline."""
+        """The benchmarks that have an entry."""
         return self._entries.keys()
 
-    def get(self, key: str) -> Entry | None:
-        """The baseline of a benchmark, if there is one."""
+    def get(self, key: str) -> E | None:
+        """The entry of a benchmark, if there is one."""
         return self._entries.get(key)
 
     def shown_file(self, key: str) -> str:
         """The file that holds this benchmark, as messages name it."""
         return f"{self._folder.shown}/{file_name(key)}"
 
-    def with_changes(self, changes: Mapping[str, Entry | None]) -> dict[str, str]:
+    def with_changes(self, changes: Mapping[str, E | None]) -> dict[str, str]:
         """Names and texts of the files that these changes touch; None removes an entry."""
         names = {file_name(key) for key in changes}
         entries = _changed(self._entries, changes)
         return {
-            name: render({k: e for k, e in entries.items() if file_name(k) == name}) for name in sorted(names)
+            name: self._folder.render({k: e for k, e in entries.items() if file_name(k) == name})
+            for name in sorted(names)
         }
 
-    def by_file(self, changes: Mapping[str, Entry | None]) -> list[dict[str, Entry | None]]:
+    def by_file(self, changes: Mapping[str, E | None]) -> list[dict[str, E | None]]:
         """The changes in parts, one for each file, to be written one by one."""
-        parts: dict[str, dict[str, Entry | None]] = {}
+        parts: dict[str, dict[str, E | None]] = {}
         for key in sorted(changes):
             parts.setdefault(file_name(key), {})[key] = changes[key]
         return [parts[name] for name in sorted(parts)]
 
-    def write(self, changes: Mapping[str, Entry | None]) -> None:
+    def write(self, changes: Mapping[str, E | None]) -> None:
         """Make these changes on disk; a file that loses its last entry is removed.
 
-        What another process has stored since these baselines were read stays, but for the changed entries.
+        What another process has stored since these entries were read stays, but for the changed entries.
 
         Raises:
             BaselineError: a file cannot be written, or is no baseline file any more; it is as it was.
@@ -68,7 +82,7 @@ class Baselines:
                 self._folder.replace(name, _changed(self._folder.read_file(name), part))
 
     def check_writable(self, keys: Iterable[str]) -> None:
-        """Try whether the baselines of these benchmarks, and new files, could be written.
+        """Try whether the files of these benchmarks, and new ones, could be written.
 
         Raises:
             BaselineError: one could not.
@@ -76,6 +90,21 @@ class Baselines:
         self._folder.check_writable({file_name(key) for key in keys})
 
 
-def _changed(entries: Mapping[str, Entry], changes: Mapping[str, Entry | None]) -> dict[str, Entry]:
-    changed: dict[str, Entry | None] = {**entries, **changes}
+class Baselines(Store[Entry]):
+    """The stored counters.
+
+    Args:
+        directory: the folder of all kinds; it need not exist.
+        shown: its name in messages.
+
+    Raises:
+        BaselineError: a file cannot be read, or is not what it must be.
+    """
+
+    def __init__(self, directory: Path, shown: str) -> None:
+        super().__init__(directory, shown, "counters", parse, render)
+
+
+def _changed(entries: Mapping[str, E], changes: Mapping[str, E | None]) -> dict[str, E]:
+    changed: dict[str, E | None] = {**entries, **changes}
     return {key: entry for key, entry in changed.items() if entry is not None}

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_pagedkv.baselines.fingerprint import Fingerprint
 from pytest_pagedkv.baselines.schema import Entry, render
+from pytest_pagedkv.baselines.slower import Slowdown, render_slowdowns
 from pytest_pagedkv.baselines.timing_schema import TimingEntry, render_environment, render_timings
 from tests.cli.conftest import Outcome, run_captured
 
@@ -66,6 +67,11 @@ class Project:
             }
             self.write(f"{path}/{stem}.json", render_timings(entries))
         self.write(f"{path}/env.json", render_environment(Fingerprint({"cpu_model": "1"} | compared, {})))
+
+    def accept_slower(self, entries: dict[str, Slowdown]) -> None:
+        """Replace the accepted slowdowns of the test file that the keys name."""
+        stem = Path(next(iter(entries)).partition("::")[0]).stem
+        self.write(f"perf_baselines/slower/{stem}.json", render_slowdowns(entries))
 
     def stored(self, stem: str = "test_pool") -> dict[str, Any]:
         """The entries of a baseline file."""

@@ -8,6 +8,7 @@ from pytest_pagedkv.baselines.commands.markdown import code
 from pytest_pagedkv.baselines.commands.moves import Move
 from pytest_pagedkv.baselines.compare import Verdict
 from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.slower import Slowdown
 from tests.baselines.conftest import TEST_FILE, Project, key
 
 TEXT = """\
@@ -285,3 +286,20 @@ def test_times_of_commits(project: Project) -> None:
     assert project.json("diff")["changes"][0]["moves"] == [
         {"name": "cpu x reference", "before": 10.0, "after": 20.0, "verdict": "worse"}
     ]
+
+
+def test_accepted_slowdowns(project: Project) -> None:
+    """A new line is shown with its reason, another one with what was accepted before."""
+    project.accept_slower({key("fork"): Slowdown(0.124, "checks")})
+    new = project.baselines("diff").stdout
+    project.commit()
+    project.accept_slower({key("fork"): Slowdown(0.2, "checks more")})
+
+    assert words(new)[2:5] == [["slower"], ["new", key("fork"), "+12.4%", "accepted"], ["reason:", "checks"]]
+    assert words(project.baselines("diff").stdout)[2:6] == [
+        ["slower"],
+        ["worse", key("fork")],
+        ["accepted", "0.124", "->", "0.2", "+61.3%", "worse"],
+        ["reason:", "checks", "more"],
+    ]
+    assert "0.124" in project.baselines("diff", "--format", "markdown").stdout

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.slower import Slowdown
 from tests.baselines.conftest import Project, key
 
 
@@ -43,6 +44,25 @@ def test_times_stand_under_their_environment(project: Project) -> None:
         " tests/perf/test_pool.py",
         "   test_fork  cpu x reference 12.25, 2 runs",
     ]
+
+
+def test_accepted_slowdowns_stand_with_their_reason(project: Project) -> None:
+    """They are a kind of their own, between counters and times."""
+    project.accept_slower({key("fork"): Slowdown(0.124, "checks tokens exactly")})
+
+    assert project.baselines("list").stdout.splitlines()[-4:] == [
+        "slower   1 benchmark",
+        " tests/perf/test_pool.py",
+        "   test_fork  +12.4% accepted",
+        "     reason: checks tokens exactly",
+    ]
+    assert project.json("list")["benchmarks"][-1] == {
+        "kind": "slower",
+        "environment": None,
+        "benchmark": key("fork"),
+        "slower": 0.124,
+        "reason": "checks tokens exactly",
+    }
 
 
 def test_json_has_the_numbers(project: Project) -> None:

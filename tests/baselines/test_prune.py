@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.slower import Slowdown
 from tests.baselines.conftest import FINISHED, Project, key
 
 GONE = key("old", "tests/test_gone.py")
@@ -18,6 +19,7 @@ SHIPPED = "pytest_pagedkv/suite/test_churn.py::test_churn[16]"
 def crowded(project: Project) -> Project:
     """The project, with baselines of a test file that is gone and of a shipped test."""
     project.store({GONE: Entry({"n": 1}), SHIPPED: Entry({"n": 2})})
+    project.accept_slower({GONE: Slowdown(0.1, "why")})
     project.store_times({GONE: (9.4,), key("fork"): (9.4,)}, "cpu-a")
     project.store_times({GONE: (9.4,)}, "cpu-b")
     for name in (GONE, SHIPPED):
@@ -32,7 +34,7 @@ def files(project: Project) -> set[str]:
 
 
 def test_a_test_file_that_is_gone(crowded: Project) -> None:
-    """Its counters and times are dropped everywhere; files without lines go, and so do environments."""
+    """Its lines of all kinds are dropped; files without lines go, and so do environments."""
     found = crowded.baselines("prune")
 
     assert (found.code, found.stderr) == (0, "")

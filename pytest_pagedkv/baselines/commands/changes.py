@@ -113,7 +113,7 @@ class Comparison:
         found: dict[str, list[Change]] = {}
         for change in sorted(self.changes, key=lambda each: each.place[:2]):
             place = change.place
-            title = "" if place.kind == "counters" else f"{place.kind} {place.environment}"
+            title = "" if place.kind == "counters" else f"{place.kind} {place.environment}".strip()
             found.setdefault(title, []).append(change)
         return list(found.items())
 

@@ -8,6 +8,7 @@ from pytest_pagedkv.baselines.commands.snapshot import Stored
 from pytest_pagedkv.baselines.commands.wording import counted
 from pytest_pagedkv.baselines.compare import Verdict, differences
 from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.slower import Slowdown
 from pytest_pagedkv.baselines.timing import tolerance_of
 from pytest_pagedkv.baselines.timing_schema import TimingEntry
 
@@ -71,6 +72,8 @@ def moves(before: Stored, after: Stored) -> list[Move]:
         return sorted(found, key=lambda each: _WORST_FIRST.index(each.verdict))
     if isinstance(before, TimingEntry) and isinstance(after, TimingEntry):
         return _moved_time(before, after)
+    if isinstance(before, Slowdown) and isinstance(after, Slowdown):
+        return _moved_slowdown(before, after)
     raise TypeError(f"a {type(before).__name__} does not compare with a {type(after).__name__}")
 
 
@@ -78,6 +81,8 @@ def size(entry: Stored) -> str:
     """What an entry holds, in a few words."""
     if isinstance(entry, Entry):
         return counted(len(entry.counters), "counter")
+    if isinstance(entry, Slowdown):
+        return f"{entry.slower:+.1%} accepted"
     return f"{_clock(entry.metric)} {entry.centre:.4g}, {counted(len(entry.history), 'run')}"
 
 
@@ -87,6 +92,8 @@ def as_json(entry: Stored | None) -> Mapping[str, Any] | None:
         return None
     if isinstance(entry, Entry):
         return {"counters": dict(entry.counters), "reason": entry.reason}
+    if isinstance(entry, Slowdown):
+        return {"slower": entry.slower, "reason": entry.reason}
     about = {"metric": entry.metric, "centre": entry.centre, "history": list(entry.history)}
     return about | {"spread": entry.spread, "reason": entry.reason}
 
@@ -99,6 +106,12 @@ def _moved_time(before: TimingEntry, after: TimingEntry) -> list[Move]:
         return []
     verdict = Verdict.CHANGED if remark else Verdict.WORSE if now > was else Verdict.BETTER
     return [Move(name=_clock(after.metric), before=was, after=now, verdict=verdict, remark=remark)]
+
+
+def _moved_slowdown(before: Slowdown, after: Slowdown) -> list[Move]:
+    was, now = before.slower, after.slower
+    verdict = Verdict.WORSE if now > was else Verdict.BETTER
+    return [] if now == was else [Move(name="accepted", before=was, after=now, verdict=verdict)]
 
 
 def _incomparable(before: TimingEntry, after: TimingEntry) -> str:

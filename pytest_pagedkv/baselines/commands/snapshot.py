@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines.folder import Folder
 from pytest_pagedkv.baselines.schema import Entry, parse, render
+from pytest_pagedkv.baselines.slower import SLOWER, Slowdown, parse_slowdowns, render_slowdowns
 from pytest_pagedkv.baselines.timing_schema import (
     TimingEntry,
     parse_environment,
@@ -26,13 +27,13 @@ __all__ = [
     "folders",
 ]
 
-KINDS = ("counters", "timing")
+KINDS = ("counters", "timing", SLOWER)
 """Sub-folders of a folder of baselines."""
 
 ENVIRONMENT = "env.json"
 """The file beside timings that says where they were taken."""
 
-Stored = Entry | TimingEntry
+Stored = Entry | TimingEntry | Slowdown
 """What is stored of a benchmark."""
 
 
@@ -74,6 +75,7 @@ class Snapshot:
 def folders(directory: Path, shown: str) -> Iterator[tuple[str, str, Folder[Any]]]:
     """The folders of files that a folder of baselines has, with their kind and environment."""
     yield "counters", "", Folder(directory / "counters", f"{shown}/counters", parse, render)
+    yield SLOWER, "", Folder(directory / SLOWER, f"{shown}/{SLOWER}", parse_slowdowns, render_slowdowns)
     timing = directory / "timing"
     for path in sorted(timing.iterdir()) if timing.is_dir() else ():
         if path.is_dir():
