@@ -1,5 +1,6 @@
 """Command-line options and their ini twins, read once."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def _add_comparing(group: pytest.OptionGroup) -> None:
         help="The Python of the base's own environment, where its requirements are not those of this one.",
     )
     group.addoption(
+        "--pagedkv-base-setup",
+        metavar="COMMAND",
+        help="Run in the base's worktree before it is timed, such as a build of extensions "
+        "(ini: pagedkv_base_setup).",
+    )
+    group.addoption(
         "--pagedkv-selftest",
         action="store_true",
         help="Time the code against itself: are there false alarms here, and how much does it spread? "
@@ -121,6 +128,7 @@ def _add_ini(parser: pytest.Parser) -> None:
     parser.addini("pagedkv_suite", "Run the shipped performance tests too.", type="bool", default=True)
     parser.addini("pagedkv_traces", "Folder of trace files; PAGEDKV_TRACES comes first.", default="")
     parser.addini("pagedkv_against", "A git commit, or another checkout, to time against.", default="")
+    parser.addini("pagedkv_base_setup", "Command that builds a base in its worktree.", default="")
     parser.addini("pagedkv_device", "Where benchmarks of tensors run.", default="cpu")
     parser.addini("pagedkv_meters", "What to measure besides time, separated by commas.", default="")
     parser.addini("pagedkv_report", "Folder of the report, under the root.", default=_REPORT)
@@ -150,6 +158,7 @@ class Options:
         second_pass_timeout_s: limit of the second counting pass.
         against: the git commit or the folder to time against, or "".
         base_python: the interpreter of the base's own environment, or "".
+        base_setup: the command that builds a base, or "".
         selftest: time the code against itself.
         duet_timeout_s: limit of one answer of a timing process.
         device: "cpu" or "cuda".
@@ -172,6 +181,7 @@ class Options:
     second_pass_timeout_s: int
     against: str
     base_python: str
+    base_setup: str
     selftest: bool
     duet_timeout_s: int
     device: str
@@ -239,7 +249,10 @@ class Options:
             traces=config.getini("pagedkv_traces"),
             second_pass_timeout_s=_ini_int(config, "pagedkv_second_pass_timeout_s"),
             against=_against(config),
-            base_python=option.pagedkv_base_python or "",
+            base_python=_base_python(config),
+            base_setup=str(config.getini("pagedkv_base_setup"))
+            if option.pagedkv_base_setup is None
+            else option.pagedkv_base_setup,
             selftest=option.pagedkv_selftest,
             duet_timeout_s=_ini_int(config, "pagedkv_duet_timeout_s"),
             device=_device(config),
@@ -276,6 +289,18 @@ def _against(config: pytest.Config) -> str:
     ):
         return str(config.getini("pagedkv_against"))
     return given or ""
+
+
+def _base_python(config: pytest.Config) -> str:
+    """As a path that holds in every folder; its symlinks are what makes a virtual environment."""
+    given: str | None = config.option.pagedkv_base_python
+    if not given:
+        return ""
+    path = config.invocation_params.dir / Path(given).expanduser()
+    found = shutil.which(path) or shutil.which(given)
+    if found is None:
+        raise pytest.UsageError(f"--pagedkv-base-python={given}: there is no such program")
+    return found
 
 
 def _device(config: pytest.Config) -> str:

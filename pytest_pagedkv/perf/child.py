@@ -1,6 +1,7 @@
 """The command line of a process that runs the same tests for this one."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ __all__ = ["child_arguments"]
 
 
 def child_arguments(
-    config: pytest.Config, cache: Path, *options: str, python: str = sys.executable
+    config: pytest.Config,
+    cache: Path,
+    *options: str,
+    python: str = sys.executable,
+    given: Sequence[str] | None = None,
 ) -> list[str]:
     """This session's command line, with the last word on what takes effect before our plugin can.
 
@@ -18,10 +23,11 @@ def child_arguments(
         cache: folder for pytest's cache there.
         *options: further ones.
         python: the interpreter.
+        given: what the user gave, where it is to be changed.
     """
     option = config.option
     here = str(config.invocation_params.dir)
-    given = [str(argument) for argument in config.invocation_params.args]
+    given = [str(argument) for argument in config.invocation_params.args] if given is None else given
     end = given.index("--") if "--" in given else len(given)
     return [
         python,

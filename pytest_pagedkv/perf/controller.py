@@ -12,9 +12,11 @@ from pytest_pagedkv.baselines import Collected, SecondPass, Verdict, stale_keys
 from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.baselines.fingerprint import Fingerprint, fingerprint
 from pytest_pagedkv.baselines.spread import read_spreads, write_spreads
+from pytest_pagedkv.perf.accepting import accept_slowdowns
+from pytest_pagedkv.perf.duet.checkout import find_head
 from pytest_pagedkv.perf.duet.process import DuetError
 from pytest_pagedkv.perf.duet.run import compare_with_base
-from pytest_pagedkv.perf.keys import file_of
+from pytest_pagedkv.perf.keys import SUITE, SUITE_KEY, file_of
 from pytest_pagedkv.perf.second_pass import run_second_pass
 from pytest_pagedkv.perf.storing import store
 from pytest_pagedkv.perf.tested import BENCHMARK
@@ -117,7 +119,8 @@ class Controller:
         self._has_section = bool(run.results) or (is_over and not self._config.option.collectonly)
         if not self._has_section:
             return
-        run.stale = stale_keys(run.baselines.keys(), run.collected, lambda key: file_of(key, run.root))
+        stored = {*run.baselines.keys(), *run.slowdowns.keys()}
+        run.stale = stale_keys(stored, run.collected, lambda key: file_of(key, run.root))
         if is_over:
             store(run)
             session.exitstatus = self._settled(exitstatus)
@@ -137,7 +140,11 @@ class Controller:
         run, options = self._run, self._run.options
         run.second_pass = run_second_pass(self._config, keys, options.second_pass_timeout_s)
         if options.against or options.selftest:
-            self._compare(sorted(run.second_pass.counters))
+            self._compare(sorted(key for key in run.second_pass.counters if not self._is_foreign(key)))
+
+    def _is_foreign(self, key: str) -> bool:
+        """A shipped benchmark where pagedkv is installed: both sides would run the same code."""
+        return key.startswith(SUITE_KEY) and not SUITE.resolve().is_relative_to(find_head(self._run.root).top)
 
     def _compare(self, keys: list[str]) -> None:
         """Time what could be counted; nothing else can pass."""
@@ -147,12 +154,17 @@ class Controller:
         try:
             comparison = compare_with_base(self._config, options, keys, spreads)
         except DuetError as error:
+            run.errors.append(str(error))
+            for line in write_artifacts(run, _MISSING):
+                sys.stdout.write(line + "\n")
             pytest.exit(f"pagedkv: {error}", returncode=_MISSING)
         run.against = comparison.against
         run.duets = dict(comparison.results)
         run.notes += [*filter(None, [problem]), *comparison.notes]
         if options.selftest:
             self._keep_spreads(file, environment)
+        else:
+            accept_slowdowns(run, comparison.base_lines)
 
     def _keep_spreads(self, file: Path, environment: Fingerprint) -> None:
         try:

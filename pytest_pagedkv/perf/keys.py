@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["SUITE", "benchmark_key", "file_key", "file_of"]
+__all__ = ["SUITE", "SUITE_KEY", "benchmark_key", "file_key", "file_of"]
 
 SUITE = Path(__file__).parents[1] / "suite"
 """The shipped performance tests."""
 
-_SUITE_KEY = "pytest_pagedkv/suite"
+SUITE_KEY = "pytest_pagedkv/suite"
 
 
 def benchmark_key(item: pytest.Item, root: Path) -> str:
@@ -25,7 +25,7 @@ def benchmark_key(item: pytest.Item, root: Path) -> str:
 def file_key(path: Path, root: Path) -> str:
     """A test file: relative to the root, or under "pytest_pagedkv/suite" if it is a shipped one."""
     if path.is_relative_to(SUITE):
-        return f"{_SUITE_KEY}/{path.relative_to(SUITE).as_posix()}"
+        return f"{SUITE_KEY}/{path.relative_to(SUITE).as_posix()}"
     return _as_text(Path(os.path.relpath(path, root)).as_posix())
 
 
@@ -37,6 +37,6 @@ def _as_text(key: str) -> str:
 def file_of(key: str, root: Path) -> Path:
     """Where the file that a key names would be."""
     file = key.partition("::")[0]
-    if file.startswith(_SUITE_KEY + "/"):
-        return SUITE / file.removeprefix(_SUITE_KEY + "/")
+    if file.startswith(SUITE_KEY + "/"):
+        return SUITE / file.removeprefix(SUITE_KEY + "/")
     return root / file

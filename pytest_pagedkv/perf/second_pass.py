@@ -5,11 +5,12 @@ import os
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 import pytest
 
 from pytest_pagedkv.baselines import SecondPass, hash_seed
+from pytest_pagedkv.perf.caretaker import Caretaker
 from pytest_pagedkv.perf.child import child_arguments
 
 __all__ = ["run_second_pass"]
@@ -30,10 +31,11 @@ def run_second_pass(config: pytest.Config, keys: Collection[str] | None, timeout
     """
     seed = "1" if hash_seed() == "0" else "0"
     _announce(config, f"pagedkv: counting under PYTHONHASHSEED={seed} first, in a second process ...")
-    with TemporaryDirectory(prefix="pagedkv-") as name:
-        folder = Path(name)
+    with Caretaker() as caretaker:
+        folder = Path(mkdtemp(prefix="pagedkv-"))
+        caretaker.watch_folder(folder)
         (folder / "wanted.json").write_text(json.dumps(None if keys is None else sorted(keys)))
-        ending = _run_child(config, folder, seed, timeout_s)
+        ending = _run_child(config, folder, seed, timeout_s, caretaker)
         counted = folder / "counted.json"
         if not counted.exists():
             raise pytest.UsageError(
@@ -43,24 +45,28 @@ def run_second_pass(config: pytest.Config, keys: Collection[str] | None, timeout
         return SecondPass(seed, **json.loads(counted.read_text()))
 
 
-def _run_child(config: pytest.Config, folder: Path, seed: str, timeout_s: int) -> str:
-    """Start the child and wait; returns how it ended."""
+def _run_child(config: pytest.Config, folder: Path, seed: str, timeout_s: int, caretaker: Caretaker) -> str:
+    """Start the child and wait; returns how it ended. What it has started ends with the caretaker."""
     environment = os.environ | {"PYTHONHASHSEED": seed, "PAGEDKV_COUNTING_FOLDER": str(folder)}
+    with (folder / "output.txt").open("wb") as output:
+        child = subprocess.Popen(  # noqa: S603 - the user's own command
+            child_arguments(config, folder / "cache"),
+            cwd=config.invocation_params.dir,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    caretaker.watch_process(child.pid)
     try:
-        with (folder / "output.txt").open("wb") as output:
-            done = subprocess.run(  # noqa: S603 - the user's own command
-                child_arguments(config, folder / "cache"),
-                cwd=config.invocation_params.dir,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=timeout_s,
-                check=False,
-            )
+        code = child.wait(timeout_s)
     except subprocess.TimeoutExpired:
         return f"it took more than {timeout_s} s (ini: pagedkv_second_pass_timeout_s)"
-    return f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    finally:
+        child.kill()
+        child.wait()
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _announce(config: pytest.Config, line: str) -> None:

@@ -53,11 +53,14 @@ def test_the_screening_passes_what_is_below_six_tenths_of_the_threshold(
         ((0.20, 0.20, 0.20, 0.0), Verdict.NOISY),
         ((0.10, 0.10, -0.10, -0.10), Verdict.NOISY),
         ((0.60, 0.40, 0.30, 0.20), Verdict.WORSE),
+        ((0.05, 0.22, 0.21, 0.23), Verdict.WORSE),
+        ((0.03, 0.22, 0.21, 0.23), Verdict.NOISY),
+        ((0.04, 0.04, 0.05, 0.30), Verdict.SAME),
         ((-0.40, -0.30, -0.20, -0.10), Verdict.BETTER),
     ],
 )
 def test_the_verdict_of_four_pairs(medians: tuple[float, ...], expected: Verdict) -> None:
-    """Median beyond T, three beyond T/2; pairs more than 2T apart say nothing, unless all are beyond T."""
+    """Median beyond T, three beyond T/2; pairs over 2T apart say nothing unless all are beyond T/2."""
     assert verdict(*medians) is expected
 
 

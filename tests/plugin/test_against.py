@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.plugin.conftest import Project
-from tests.plugin.duets import BENCHMARK, DuetProject, git
+from tests.plugin.duets import BENCHMARK, ENGINE, DuetProject, git
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_each_benchmark_gets_its_verdict(duet: DuetProject) -> None:
             " FAIL  test_engine.py::test_slower",
             " *cpu 1.00ms -> 1.12ms  +12.0% [[]+12.0, +12.0] (T 7%)",
             " note  test_engine.py::test_faster   improved: cpu 1.00ms -> 800us  -20.0% *",
-            " time: 2 * (smallest detectable here ~3%)",
+            " time: 2 * (smallest detectable here ~3% to 7%)",
         ]
     )
     assert "+12.0%" in duet.project.read("junit.xml")
@@ -87,12 +87,74 @@ def test_each_benchmark_gets_its_verdict(duet: DuetProject) -> None:
 
 
 def test_an_empty_commit_changes_nothing(duet: DuetProject) -> None:
-    """Equal code passes after one pair, and nobody says that the times are equal."""
+    """Equal code passes after one pair, and nobody says that the times are equal.
+
+    A worktree of the user's own that is elsewhere at the moment is not forgotten.
+    """
     duet.commit("nothing")
+    theirs = duet.path.parent / f"{duet.path.name}-feature"
+    git(duet.path, "worktree", "add", str(theirs), "-b", "feature")
+    theirs.rename(theirs.with_name("moved"))
     result = duet.project.perf("--pagedkv-against=main~1")
     assert result.ret == 0
     result.stdout.fnmatch_lines([" time: 1 no change detected *"])
-    assert duet.worktrees() == []
+    assert duet.worktrees() == [f"worktree {theirs}"]
+
+
+def test_a_project_below_the_top_of_its_repository_through_a_symlink(
+    duet: DuetProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each side imports its own tree, and a slowdown is found."""
+    inner = duet.path / "python packages" / "engine"
+    inner.mkdir(parents=True)
+    for name in ("conftest.py", "engine.py", "test_engine.py", "tox.ini"):
+        (duet.path / name).rename(inner / name)
+    duet.commit("moved")
+    (inner / "engine.py").write_text((inner / "engine.py").read_text().replace("1000000", "1200000"))
+    link = duet.path.parent / f"{duet.path.name}-link"
+    link.symlink_to(inner)
+    monkeypatch.chdir(link)
+    result = duet.project.perf(
+        "--pagedkv-against=main", f"--rootdir={link}", "-c", f"{link}/tox.ini", str(link)
+    )
+    assert result.ret == 10
+    result.stdout.fnmatch_lines(["*+20.0%*"])
+
+
+def test_a_base_is_built_before_it_is_timed(duet: DuetProject) -> None:
+    """By a command of the user's, in the base's worktree; its failure ends the run."""
+    duet.project.write("engine.py", "from built import COST\n" + ENGINE.replace("COST = {cost}\n", ""))
+    duet.project.write(".gitignore", duet.project.read(".gitignore") + "built.py\n")
+    duet.commit("needs to be built")
+    duet.project.write("built.py", "COST = 1_200_000\n")
+    build = "--pagedkv-base-setup=echo 'COST = 1_000_000' > built.py"
+    assert duet.project.perf("--pagedkv-against=main", build).ret == 10
+    result = duet.project.perf("--pagedkv-against=main", "--pagedkv-base-setup=echo no compiler; exit 3")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*ended with 3 in the base's tree*", "*| no compiler*"])
+
+
+def test_a_folder_that_is_no_such_project(duet: DuetProject) -> None:
+    """None of the benchmarks is there: that is a mistake, and not a pass."""
+    other = duet.path.parent / f"{duet.path.name}-other"
+    other.mkdir()
+    result = duet.project.perf(f"--pagedkv-against={other}")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*has none of the 1 benchmark; is --pagedkv-against the folder*"])
+    report = json.loads(duet.project.read(".pagedkv-perf/run.json"))
+    assert report["exit_code"] == 11
+    assert "has none of the 1 benchmark" in report["errors"][0]
+
+
+def test_a_base_on_which_the_test_fails(duet: DuetProject) -> None:
+    """A note, and a failure where baselines are required."""
+    duet.project.write("engine.py", duet.project.read("engine.py") + "    raise RuntimeError('not yet')\n")
+    duet.commit("broken")
+    duet.cost(1_000_000)
+    result = duet.project.perf("--pagedkv-against=main")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([" note *incomparable: *failed in the base's timing process: *not yet*"])
+    assert duet.project.perf("--pagedkv-against=main", "--pagedkv-require-baseline").ret == 11
 
 
 def test_counters_that_moved_stand_beside_the_time(duet: DuetProject) -> None:
@@ -183,7 +245,9 @@ def test_a_shallow_clone_without_the_base(duet: DuetProject) -> None:
         *("--pagedkv-against=HEAD~1", "--rootdir=clone", "-c", "clone/tox.ini", "clone"),
     )
     assert result.ret == 11
-    result.stdout.fnmatch_lines(["*in this shallow clone; get it by `git fetch --depth=1 origin HEAD~1`*"])
+    result.stdout.fnmatch_lines(
+        ["*no commit or folder HEAD~1 in this shallow clone; get more of it by `git fetch --deepen=50`*"]
+    )
 
 
 def test_no_git_at_all(duet: DuetProject, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +305,9 @@ def test_code_that_is_not_of_the_tree(duet: DuetProject) -> None:
     """Two sides that import the same installed package would be compared with themselves."""
     installed = duet.path.parent / f"{duet.path.name}-installed"
     installed.mkdir()
-    (duet.path / "engine.py").rename(installed / "engine.py")
-    duet.project.write("src/engine/__init__.py", "the package, before it is installed\n")
+    (installed / "engine.py").write_text(duet.project.read("engine.py"))
+    (duet.path / "src").mkdir()
+    (duet.path / "engine.py").rename(duet.path / "src/engine.py")
     duet.pytester.makeini(f"[pytest]\npagedkv_suite = false\npythonpath = {installed}\n")
     duet.commit()
     result = duet.project.perf("--pagedkv-against=main")

@@ -1,14 +1,15 @@
 """Where the code of both sides is: this tree, and a git worktree, another checkout, or this tree again."""
 
 import os
-import subprocess
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_pagedkv.perf.duet.caretaker import Caretaker
+from pytest_pagedkv.perf.caretaker import Caretaker, remove_worktree
+from pytest_pagedkv.perf.duet.git import git
 from pytest_pagedkv.perf.duet.process import DuetError
 
 __all__ = ["Checkout", "find_base", "find_head"]
@@ -25,10 +26,12 @@ class Checkout:
     Attributes:
         top: its outermost folder.
         shown: its name in messages, such as "origin/main@abc1234".
+        is_given: somebody else checked it out.
     """
 
     top: Path
     shown: str
+    is_given: bool = False
 
 
 def find_head(root: Path) -> Checkout:
@@ -38,16 +41,14 @@ def find_head(root: Path) -> Checkout:
         root: pytest's root directory.
     """
     try:
-        top = Path(_git(root, "rev-parse", "--show-toplevel"))
-        commit = _git(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-        is_dirty = bool(_git(top, "status", "--porcelain", "--untracked-files=no"))
+        top = Path(git(root, "rev-parse", "--show-toplevel")).resolve()
     except (DuetError, OSError):
-        return Checkout(top=root, shown=str(root))
-    return Checkout(top=top, shown=commit[:_SHORT] + (" with local changes" if is_dirty else ""))
+        top = root.resolve()
+    return Checkout(top=top, shown=_shown(top))
 
 
 @contextmanager
-def find_base(named: str, head: Checkout, here: Path, caretaker: Caretaker) -> Iterator[Checkout]:
+def find_base(named: str, head: Checkout, root: Path, here: Path, caretaker: Caretaker) -> Iterator[Checkout]:
     """What `--pagedkv-against` names: a folder, or a git commit, which gets a worktree meanwhile.
 
     A name that is both is a commit, unless it has a slash at its end or begins with a dot or a slash.
@@ -55,6 +56,7 @@ def find_base(named: str, head: Checkout, here: Path, caretaker: Caretaker) -> I
     Args:
         named: the option's value.
         head: the other side.
+        root: pytest's root directory, in the head.
         here: where relative paths start.
         caretaker: removes the worktree.
 
@@ -63,36 +65,65 @@ def find_base(named: str, head: Checkout, here: Path, caretaker: Caretaker) -> I
     """
     folder = (here / named).resolve()
     if named.startswith((".", "/")) or named.endswith("/"):
-        yield _other_checkout(folder, named, head)
+        yield _other_checkout(folder, named, head, root)
         return
     try:
         commit = _resolved(named, head.top)
     except DuetError:
         if not folder.is_dir():
             raise
-        yield _other_checkout(folder, named, head)
+        yield _other_checkout(folder, named, head, root)
         return
     shown = commit[:_SHORT] if commit.startswith(named) else f"{named}@{commit[:_SHORT]}"
     yield Checkout(top=_worktree(head.top, commit, caretaker), shown=shown)
 
 
-def _other_checkout(folder: Path, named: str, head: Checkout) -> Checkout:
+def _other_checkout(folder: Path, named: str, head: Checkout, root: Path) -> Checkout:
+    """The folder is that of a whole repository, or of the project in it, where that is a part of one."""
     if not folder.is_dir():
         raise DuetError(f"--pagedkv-against={named}: there is no such folder")
-    if folder == head.top.resolve():
+    inside = root.relative_to(head.top)
+    tops = [folder]
+    if inside.parts and folder.parts[-len(inside.parts) :] == inside.parts:
+        tops.append(folder.parents[len(inside.parts) - 1])
+    top = next((each for each in tops if (each / inside).is_dir()), None)
+    if top is None:
+        raise DuetError(
+            f"--pagedkv-against={named}: {folder} has no folder {inside}, where the project is here"
+        )
+    if head.top in (top, folder):
         raise DuetError(
             f"--pagedkv-against={named} is the tree that is being tested; name another checkout or a commit, "
             "or compare it with itself by --pagedkv-selftest"
         )
-    return Checkout(top=folder, shown=named)
+    if _overlap(top, head.top) and not (top / ".git").exists():
+        raise DuetError(
+            f"--pagedkv-against={named}: {top} and the tree that is being tested, {head.top}, are parts of "
+            "one another; name a checkout of its own"
+        )
+    return Checkout(top=top, shown=f"{named} ({_shown(top)})", is_given=True)
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _shown(top: Path) -> str:
+    """A tree's commit, and whether it has changes; "no git" where there is none."""
+    try:
+        commit = git(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        is_dirty = bool(git(top, "status", "--porcelain"))
+    except (DuetError, OSError):
+        return "not in git"
+    return commit[:_SHORT] + (" with local changes" if is_dirty else "")
 
 
 def _resolved(named: str, top: Path) -> str:
     """The commit; `REF...` is the merge base of REF and HEAD, as `git diff` has it."""
     ref = named.removesuffix("...")
     try:
-        commit = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-        return commit if ref == named else _git(top, "merge-base", commit, "HEAD")
+        commit = git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        return commit if ref == named else git(top, "merge-base", commit, "HEAD")
     except FileNotFoundError as error:
         raise DuetError(
             f"--pagedkv-against={named} needs git, and there is no command git; install it, or name the "
@@ -104,16 +135,17 @@ def _resolved(named: str, top: Path) -> str:
 
 def _why_unknown(named: str, ref: str, top: Path) -> str:
     try:
-        is_shallow = _git(top, "rev-parse", "--is-shallow-repository") == "true"
+        is_shallow = git(top, "rev-parse", "--is-shallow-repository") == "true"
     except DuetError as error:
         return (
             f"{top} is not a git repository that can be read ({error}); name the folder of another checkout"
         )
     what = f"{ref} and HEAD have no merge base" if ref != named else f"there is no commit or folder {ref}"
-    remedy = (
-        f"`git fetch --depth=1 origin {ref.removeprefix('origin/')}`, and name what it fetched: FETCH_HEAD"
-    )
+    if is_shallow and set("~^@") & set(ref):
+        return f"{what} in this shallow clone; get more of it by `git fetch --deepen=50`"
     if is_shallow:
+        name = ref.removeprefix("origin/")
+        remedy = f"`git fetch --depth=1 origin {name}`, and name what it fetched: FETCH_HEAD"
         return f"{what} in this shallow clone; get it by {remedy} (`git fetch --unshallow` for a merge base)"
     return f"{what} here; `git branch --all` lists names; a branch of the remote may need `git fetch`"
 
@@ -121,27 +153,50 @@ def _why_unknown(named: str, ref: str, top: Path) -> str:
 def _worktree(top: Path, commit: str, caretaker: Caretaker) -> Path:
     """A new worktree in the folder for temporary files, which the caretaker will remove."""
     _sweep(top)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
-    caretaker.watch_folder(folder)
-    (folder / _OWNER).write_text(str(os.getpid()))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        caretaker.watch_folder(folder)
+        (folder / _OWNER).write_text(str(os.getpid()))
+    except OSError as error:
+        raise DuetError(
+            f"{tempfile.gettempdir()} takes no worktree for the base: {error.strerror}"
+        ) from error
     worktree = folder / top.name
     caretaker.watch_worktree(top, worktree)
-    # Without hooks: they are for people who check something out.
-    _git(top, "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", str(worktree), commit)
+    try:
+        # Without hooks: they are for people who check something out.
+        quiet = ("-c", f"core.hooksPath={os.devnull}")
+        git(top, *quiet, "worktree", "add", "--detach", str(worktree), commit)
+    except DuetError as error:
+        free_mb = shutil.disk_usage(folder).free >> 20
+        raise DuetError(
+            f"the base cannot be checked out in {folder} ({free_mb} MiB free; TMPDIR chooses another place): "
+            f"{error}"
+        ) from error
+    if (worktree / ".gitmodules").exists():
+        _check_out_submodules(worktree)
     return worktree
+
+
+def _check_out_submodules(worktree: Path) -> None:
+    try:
+        git(worktree, "submodule", "update", "--init", "--recursive")
+    except DuetError as error:
+        raise DuetError(
+            f"the base has submodules, and they cannot be checked out ({error}); name the folder of a "
+            "checkout that has them"
+        ) from error
 
 
 def _sweep(top: Path) -> None:
     """Remove what runs left behind that were killed together with their caretaker."""
-    for line in _git(top, "worktree", "list", "--porcelain").splitlines():
+    for line in git(top, "worktree", "list", "--porcelain").splitlines():
         folder = Path(line.removeprefix("worktree "))
         if line.startswith("worktree ") and folder.parent.name.startswith(_PREFIX):
-            with suppress(OSError, ValueError, DuetError):
+            with suppress(OSError, ValueError):
                 if not _is_running(int((folder.parent / _OWNER).read_text())):
-                    _git(top, "worktree", "remove", "--force", "--force", str(folder))
-                    (folder.parent / _OWNER).unlink()
-                    folder.parent.rmdir()
-    _git(top, "worktree", "prune")
+                    remove_worktree(str(top), str(folder))
+                    shutil.rmtree(folder.parent)
 
 
 def _is_running(process: int) -> bool:
@@ -152,25 +207,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    """The output of a git command; variables by which a hook points git elsewhere are left out.
-
-    Raises:
-        DuetError: git says no.
-        FileNotFoundError: there is no git.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(  # noqa: S603 - arguments are ours, or a name behind --end-of-options
-        ["git", "-C", str(folder), *arguments],  # noqa: S607 - the user's git
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()
-        raise DuetError(f"git {arguments[0]}: {said[-1]}")
-    return done.stdout.strip()

@@ -54,10 +54,11 @@ class Sides:
             f"--rootdir={root}",
             *self._inifile(top),
             python=python or sys.executable,
+            given=[self._moved_text(str(argument), top) for argument in config.invocation_params.args],
         )
         return Command(
             side=side,
-            arguments=[arguments[0], *(self._moved_text(argument, top) for argument in arguments[1:])],
+            arguments=arguments,
             folder=self._existing(self._moved(config.invocation_params.dir, top), root),
             environment=self._environment(top, hash_seed),
         )
@@ -75,22 +76,27 @@ class Sides:
         }
 
     def _moved(self, path: Path, top: Path) -> Path:
-        """The same place in another tree, which may be inside of this one."""
-        if path.is_relative_to(top):
-            return path
-        return top / path.relative_to(self._head.top) if path.is_relative_to(self._head.top) else path
+        """The same place in another tree; each tree may be inside of the other."""
+        head, real = self._head.top, path.resolve()
+        if real.is_relative_to(top) and not head.is_relative_to(top):
+            return real
+        return top / real.relative_to(head) if real.is_relative_to(head) else path
 
     def _moved_text(self, text: str, top: Path) -> str:
         """An argument, with a path of the head's tree that it is, or ends in, moved."""
         name, equals, value = text.partition("=")
         if equals and Path(value).is_absolute():
             return f"{name}={self._moved(Path(value), top)}"
-        return str(self._moved(Path(text), top)) if Path(text).is_absolute() else text
+        path, colons, test = text.partition("::")
+        return str(self._moved(Path(path), top)) + colons + test if Path(path).is_absolute() else text
 
     def _inifile(self, top: Path) -> list[str]:
-        """The same configuration file, where the other tree has it."""
-        path = self._config.inipath and self._moved(self._config.inipath, top)
-        return ["-c", str(path)] if path and path.exists() else []
+        """The same configuration file, or the head's where the other tree has none."""
+        given = self._config.inipath
+        if given is None:
+            return []
+        path = self._moved(given, top)
+        return ["-c", str(path if path.exists() else given)]
 
     @staticmethod
     def _existing(folder: Path, otherwise: Path) -> Path:
@@ -103,7 +109,7 @@ def import_path(top: Path) -> list[Path]:
     return [
         path
         for path in dict.fromkeys(found)
-        if path.is_relative_to(top) and path.is_dir() and not set(_SITE) & set(path.parts)
+        if path.resolve().is_relative_to(top) and path.is_dir() and not set(_SITE) & set(path.parts)
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pytest_pagedkv.perf.duet.caretaker import Caretaker
+from pytest_pagedkv.perf.caretaker import Caretaker
 from pytest_pagedkv.perf.duet.channel import Channel, ChannelClosedError, ChannelError, SilenceError
 
 __all__ = ["Command", "DuetError", "TimingProcess"]
@@ -19,6 +19,8 @@ _TAIL_LINES = 25
 _GRACE_S = 10.0
 _LAST_WORDS_S = 3.0
 _FAULT_HANDLER = "(most recent call first)"
+_FRAMES = ("/_pytest/", "/pluggy/", "/pytest/__main__.py", "<frozen runpy>")
+"""What is in every trace."""
 
 
 class DuetError(Exception):
@@ -50,10 +52,15 @@ class TimingProcess:
         output: file that takes what it prints.
         caretaker: kills it if this process dies.
         timeout_s: limit of an answer.
+
+    Attributes:
+        side: "base" or "head".
+        doing: the benchmark that it was asked for last, for messages.
     """
 
     def __init__(self, command: Command, output: Path, caretaker: Caretaker, timeout_s: float) -> None:
         self.side = command.side
+        self.doing = ""
         self._output = output
         self._caretaker = caretaker
         self._timeout_s = timeout_s
@@ -119,7 +126,8 @@ class TimingProcess:
             what = f"ended before its work was done ({self._ending()})"
         else:
             what = f"says what cannot be understood: {error}"
-        return DuetError(f"the {self.side}'s timing process {what}.{self._tail()}")
+        at = f" at {self.doing}" if self.doing else ""
+        return DuetError(f"the {self.side}'s timing process {what}{at}.{self._tail()}")
 
     def _ending(self) -> str:
         with suppress(subprocess.TimeoutExpired):
@@ -145,7 +153,9 @@ class TimingProcess:
         text = self._output.read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
         traces = [number for number, line in enumerate(lines) if _FAULT_HANDLER in line]
-        lines = lines[traces[-1] :][:_TAIL_LINES] if traces else lines[-_TAIL_LINES:]
+        if traces:
+            lines = [line for line in lines[traces[-1] :] if not any(name in line for name in _FRAMES)]
+        lines = lines[:_TAIL_LINES] if traces else lines[-_TAIL_LINES:]
         return "".join(["\nThe end of its output:", *(f"\n  | {line}" for line in lines)]) if lines else ""
 
 

@@ -52,6 +52,7 @@ class Sampled:
         counters: what each side counted.
         meters: what each side's other meters say.
         problem: why there is no more, or "".
+        culprit: the side on which it did not pass, or "".
         untimed: the test does not want to be timed so often that it could be judged.
     """
 
@@ -61,6 +62,7 @@ class Sampled:
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     meters: dict[str, dict[str, int]] = field(default_factory=dict)
     problem: str = ""
+    culprit: str = ""
     untimed: bool = False
     num_rounds: int = 0
     num_untimed: int = 0
@@ -89,7 +91,6 @@ class PairRun:
 
 def run_pair(
     start: Callable[[ExitStack, str], tuple[TimingProcess, TimingProcess]],
-    tops: tuple[str, str],
     keys: Sequence[str],
     meters: Sequence[str],
     progress: Progress,
@@ -98,7 +99,6 @@ def run_pair(
 
     Args:
         start: starts the processes of base and head under a hash seed.
-        tops: outermost folders of both trees.
         keys: the benchmarks.
         meters: what to measure besides time.
         progress: told after each visit.
@@ -109,8 +109,8 @@ def run_pair(
     seed = random.randrange(1, 2**32)  # noqa: S311 - the luck of a hash seed is what is to be averaged
     with ExitStack() as stack:
         base, head = start(stack, str(seed))
-        for process, top in zip((base, head), tops, strict=True):
-            process.send(do="start", keys=list(keys), top=top, meters=list(meters))
+        for process in (base, head):
+            process.send(do="start", keys=list(keys), meters=list(meters))
         ready = {process.side: _ready(process) for process in (base, head)}
         both = [key for key in keys if all(key in side.benchmarks for side in ready.values())]
         turns = _Turns(base, head, random.Random(seed), progress)  # noqa: S311 - likewise
@@ -184,6 +184,7 @@ class _Turns:
         """A third of a benchmark's rounds, in a fresh run of its test on both sides."""
         core = self._rng.choice(_cores())
         for process in self._sides:
+            process.doing = key
             process.send(do="open", key=key, next=following, core=core)
         answers = {process.side: process.receive("open", "ended") for process in self._sides}
         were_opened = all(answer["is"] == "open" for answer in answers.values())
@@ -244,8 +245,8 @@ def _cores() -> Sequence[int | None]:
 
 def _is_vague(sampled: Sampled, threshold: float) -> bool:
     """The rounds so far leave open where in a wide interval the effect is."""
-    if not _is_open(sampled) or not sampled.base_ns:
-        return False
+    if not _is_open(sampled) or not sampled.base_ns or sampled.num_rounds < NUM_ROUNDS:
+        return False  # a slow one has had its share of the time
     low, high = sampled.pair("").interval()
     return (high - low) / 2 > _ENOUGH * threshold
 
@@ -259,6 +260,7 @@ def _conclude(sampled: Sampled, answers: dict[str, dict[str, Any]], *, were_open
     """Note what both sides counted, or what keeps the benchmark from being compared."""
     for side, answer in answers.items():
         if answer["outcome"] != "passed":
+            sampled.culprit = side
             why = answer["why"].splitlines()[0] if answer["why"] else "no reason given"
             sampled.problem = f"{answer['outcome'] or 'ended'} in the {side}'s timing process: {why}"
             return

@@ -9,6 +9,8 @@ import pytest
 from pytest_pagedkv.baselines import Judgement, Verdict
 from pytest_pagedkv.baselines.duet import CONFIRM_PAIRS, DuetResult, Pair, is_suspicious, judge_duet
 from pytest_pagedkv.options import Options
+from pytest_pagedkv.perf.accepting import BaseLines, lines_of_base
+from pytest_pagedkv.perf.duet.process import DuetError
 from pytest_pagedkv.perf.duet.progress import Progress
 from pytest_pagedkv.perf.duet.rounds import NUM_ROUNDS, PairRun, Sampled
 from pytest_pagedkv.perf.duet.setting import Setting, open_setting
@@ -29,11 +31,13 @@ class Comparison:
         against: what was compared, and how.
         results: by key.
         notes: what the report should say besides.
+        base_lines: the slowdowns that the base has accepted.
     """
 
     against: Against
     results: Mapping[str, DuetResult]
     notes: Sequence[str]
+    base_lines: BaseLines
 
 
 def compare_with_base(
@@ -55,6 +59,7 @@ def compare_with_base(
         notes = setting.notes()
         duet = _Duet(setting, spreads)
         results = duet.run(keys)
+        base_lines = lines_of_base(options.baselines, setting.head, setting.base)
         against = Against(
             base=setting.base.shown,
             head=setting.head.shown,
@@ -63,7 +68,7 @@ def compare_with_base(
             seconds=round(time.monotonic() - started, 1),
             is_selftest=options.selftest,
         )
-    return Comparison(against=against, results=results, notes=[*notes, *duet.notes])
+    return Comparison(against=against, results=results, notes=[*notes, *duet.notes], base_lines=base_lines)
 
 
 class _Duet:
@@ -85,6 +90,7 @@ class _Duet:
         with Progress(self._setting.config, what) as progress:
             first = self._setting.pair(keys, progress)
         self._note_broken(first)
+        self._check_files(first, keys)
         confirm = self._confirmed([key for key in first.sampled if self._needs_confirming(first, key)])
         return {key: self._result(key, first, confirm) for key in keys}
 
@@ -138,7 +144,8 @@ class _Duet:
             return self._absent(key, first)
         sampled = first.sampled[key]
         if sampled.problem:
-            return self._unjudged(key, first, Verdict.INCOMPARABLE, sampled.problem)
+            blocks = sampled.culprit == "head" or self._setting.options.require_baseline
+            return self._unjudged(key, first, Verdict.INCOMPARABLE, sampled.problem, blocks=blocks)
         if base.benchmarks[key]["source"] != head.benchmarks[key]["source"]:
             why = "the test itself is not the base's"
             return self._unjudged(key, first, Verdict.INCOMPARABLE, why, sampled.counters["base"])
@@ -174,6 +181,17 @@ class _Duet:
             counters=counters,
             blocks=blocks,
         )
+
+    def _check_files(self, first: PairRun, keys: Sequence[str]) -> None:
+        """A base that has none of the benchmarks is worth a word, and a folder that has none is a mistake."""
+        ready = first.ready["base"]
+        if not keys or ready.benchmarks or ready.broken:
+            return
+        base = self._setting.base
+        what = f"{base.shown} has none of the {counted(len(keys), 'benchmark')}"
+        if base.is_given:
+            raise DuetError(f"{what}; is --pagedkv-against the folder that was meant?")
+        self.notes.append(f"{what}: no time was compared")
 
     def _note_broken(self, first: PairRun) -> None:
         for nodeid, traceback in first.ready["base"].broken.items():

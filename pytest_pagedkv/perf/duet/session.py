@@ -1,8 +1,6 @@
 """A timing process from inside: a pytest session that runs benchmarks up to their call and measures there."""
 
 import gc
-import hashlib
-import inspect
 import os
 import sys
 from collections.abc import Generator, Iterator, Mapping
@@ -19,6 +17,7 @@ from pytest_pagedkv.perf.duet.channel import PROTOCOL, Channel, ChannelClosedErr
 from pytest_pagedkv.perf.keys import file_of
 from pytest_pagedkv.perf.meters import Call, Clock, calibrate, clock_of, extra_meters, quiet_gc
 from pytest_pagedkv.perf.recorder import counters_of
+from pytest_pagedkv.perf.source_hash import source_of
 from pytest_pagedkv.perf.tested import BENCHMARK
 
 __all__ = ["DuetSession", "take_over"]
@@ -127,7 +126,7 @@ class DuetSession:
     def _obey(self, message: Mapping[str, Any], items: Mapping[str, pytest.Item]) -> None:
         if message["do"] == "end":
             self._is_over = True
-            self._channel.send({"is": "over", "modules": _modules(Path(self._start["top"]))})
+            self._channel.send({"is": "over", "modules": _modules()})
             return
         item, following = items[message["key"]], message.get("next")
         self._core = message.get("core")
@@ -155,7 +154,7 @@ class DuetSession:
                 key: {
                     "metric": item.stash[BENCHMARK].mark.metric,
                     "threshold": item.stash[BENCHMARK].mark.tolerance,
-                    "source": _source_hash(item),
+                    "source": source_of(item),
                 }
                 for key, item in items.items()
             },
@@ -194,20 +193,16 @@ def _calibrated(call: Call, clock: Clock) -> dict[str, Any]:
     return {"is": "calibrated", "calls": num_calls, "call_ns": elapsed_ns / num_calls}
 
 
-def _source_hash(item: pytest.Item) -> str:
-    """Of the test's own function: where it differs, the two sides do not measure the same thing."""
-    function = getattr(item, "obj", None)
-    try:
-        source = inspect.getsource(inspect.unwrap(function)) if callable(function) else ""
-    except (OSError, TypeError):
-        source = ""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+def _modules() -> dict[str, str]:
+    """Where each module was imported from, those of Python itself left out."""
+    standard = Path(os.__file__).resolve().parent
+    found = {}
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and not _is_standard(path := Path(file).resolve(), standard):
+            found[name] = str(path)
+    return found
 
 
-def _modules(top: Path) -> dict[str, str]:
-    """Where each imported top-level module lives that has the name of a folder or a file of this tree."""
-    folders = [folder for folder in (top, top / "src") if folder.is_dir()]
-    names = {path.parent.name for folder in folders for path in folder.glob("*/__init__.py")}
-    names |= {path.stem for folder in folders for path in folder.glob("*.py")} - {"conftest", "setup"}
-    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
-    return {name: str(Path(file).resolve()) for name, file in sorted(files.items()) if file is not None}
+def _is_standard(path: Path, standard: Path) -> bool:
+    return path.is_relative_to(standard) and "site-packages" not in path.parts

@@ -1,7 +1,8 @@
 """Both trees while they are there, and how a pair of processes is started on them."""
 
+import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from pytest_pagedkv.options import Options
-from pytest_pagedkv.perf.duet.caretaker import Caretaker
+from pytest_pagedkv.perf.caretaker import Caretaker
 from pytest_pagedkv.perf.duet.checkout import Checkout, find_base, find_head
 from pytest_pagedkv.perf.duet.environment import Sides
+from pytest_pagedkv.perf.duet.imports import check_modules
 from pytest_pagedkv.perf.duet.process import DuetError, TimingProcess
 from pytest_pagedkv.perf.duet.progress import Progress
 from pytest_pagedkv.perf.duet.requirements import demands_of
 from pytest_pagedkv.perf.duet.rounds import PairRun, run_pair
 
 __all__ = ["Setting", "open_setting"]
+
+_TAIL_LINES = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +56,14 @@ class Setting:
         meters = [
             name for name in self.options.meters if name != "cachegrind"
         ]  # which needs its own processes
-        ran = run_pair(self.start, (str(self.base.top), str(self.head.top)), keys, meters, progress)
-        self._check_modules(ran.modules)
+        ran = run_pair(self.start, keys, meters, progress)
+        check_modules(ran.modules, self.base.top, self.head.top, self.root)
         return ran
+
+    @property
+    def root(self) -> Path:
+        """Where the project is in its tree."""
+        return self.config.rootpath.resolve().relative_to(self.head.top)
 
     def notes(self) -> list[str]:
         """What is to be said of the requirements.
@@ -62,16 +71,9 @@ class Setting:
         Raises:
             DuetError: this environment is not what the base needs.
         """
-        root = self.config.rootpath
-        if (
-            self.options.base_python
-            or self.base.top == self.head.top
-            or not root.is_relative_to(self.head.top)
-        ):
+        if self.options.base_python or self.base.top == self.head.top:
             return []
-        here, there = (
-            demands_of(top / root.relative_to(self.head.top)) for top in (self.head.top, self.base.top)
-        )
+        here, there = (demands_of(top / self.root) for top in (self.head.top, self.base.top))
         differing = there.differences(here)
         unmet = [line for line in there.unmet() if line.partition(" (")[0] in differing]
         if unmet:
@@ -79,22 +81,35 @@ class Setting:
                 f"{self.base.shown} asks for what this environment does not have: {'; '.join(unmet)}. Make "
                 "an environment for it, and name its Python by --pagedkv-base-python"
             )
-        return (
-            [f"the base asks for {', '.join(differing)}; timed with what is installed"] if differing else []
-        )
+        told = f"the base asks for {', '.join(differing)}; timed with what is installed"
+        return [told] if differing else []
 
-    def _check_modules(self, modules: Mapping[str, Mapping[str, str]]) -> None:
-        """Each side has to import its own tree."""
-        if self.base.top == self.head.top:
+    def set_up(self) -> None:
+        """Run the command that builds the base, if there is one.
+
+        Raises:
+            DuetError: it fails.
+        """
+        command = self.options.base_setup
+        if not command or self.base.is_given or self.base.top == self.head.top:
             return
-        for side, top in (("base", self.base.top), ("head", self.head.top)):
-            for name, file in modules[side].items():
-                if not Path(file).is_relative_to(top.resolve()):
-                    raise DuetError(
-                        f"the {side} imports {name} from {file}, and not from its own tree, so that the same "
-                        "code would be compared with itself; install the project as editable (`pip install "
-                        "-e .`), or let tests find it by pytest's ini value pythonpath"
-                    )
+        done = subprocess.run(  # noqa: S602 - the user's own command line
+            command,
+            shell=True,
+            cwd=self.base.top / self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode:
+            tail = "".join(f"\n  | {line}" for line in done.stdout.splitlines()[-_TAIL_LINES:])
+            raise DuetError(
+                f"--pagedkv-base-setup={command!r} ended with {done.returncode} in the base's tree. The end "
+                f"of its output:{tail}"
+            )
 
 
 @contextmanager
@@ -112,7 +127,11 @@ def open_setting(config: pytest.Config, options: Options) -> Iterator[Setting]:
             base = head
             if not options.selftest:
                 here = config.invocation_params.dir
-                base = stack.enter_context(find_base(options.against, head, here, caretaker))
-            yield Setting(
+                base = stack.enter_context(
+                    find_base(options.against, head, config.rootpath.resolve(), here, caretaker)
+                )
+            setting = Setting(
                 config=config, options=options, head=head, base=base, folder=folder, caretaker=caretaker
             )
+            setting.set_up()
+            yield setting

@@ -1,4 +1,4 @@
-"""Whatever happens to the process that decides, its timing processes and worktrees go with it.
+"""Whatever happens to the process that decides, its other processes and worktrees go with it.
 
 The caretaker is a process of its own, in a session of its own, that is told what there is to clear away. It
 does so when the pipe to it closes: at the end of a run, after Ctrl-C, and after a kill that nobody can catch.
@@ -15,7 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Caretaker"]
+__all__ = ["POINTERS", "Caretaker", "remove_worktree"]
+
+POINTERS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+"""Variables by which a git hook points every git command to its own repository."""
 
 _PROCESS, _DONE, _FOLDER, _WORKTREE = "process", "done", "folder", "worktree"
 
@@ -83,18 +86,38 @@ def _main() -> None:
             os.killpg(int(group), signal.SIGKILL)
     for kind, *arguments in told:
         if kind == _WORKTREE:
-            _remove_worktree(*arguments)
+            remove_worktree(*arguments)
         elif kind == _FOLDER:
             shutil.rmtree(arguments[0], ignore_errors=True)
 
 
-def _remove_worktree(repository: str, folder: str) -> None:
-    """By hand where git does not: then it only has to notice that the folder is gone."""
-    git = ["git", "-C", repository, "worktree"]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False}
-    subprocess.run([*git, "remove", "--force", "--force", folder], **silent)  # type: ignore[call-overload] # noqa: S603
+def remove_worktree(repository: str, folder: str) -> None:
+    """Remove a worktree and what the repository knows of it, and nothing of any other worktree.
+
+    `git worktree prune` would forget others too: those on a disk that is not there at the moment.
+    """
+    _git(repository, "worktree", "remove", "--force", "--force", folder)
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([*git, "prune"], **silent)  # type: ignore[call-overload] # noqa: S603
+    common = _git(repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    for entry in Path(common, "worktrees").glob("*/gitdir") if common else ():
+        with suppress(OSError):
+            if Path(entry.read_text().strip()) == Path(folder, ".git"):
+                shutil.rmtree(entry.parent, ignore_errors=True)
+
+
+def _git(repository: str, *arguments: str) -> str:
+    with suppress(OSError):
+        done = subprocess.run(  # noqa: S603 - arguments are ours
+            ["git", "-C", repository, *arguments],  # noqa: S607 - the user's git
+            env={name: value for name, value in os.environ.items() if name not in POINTERS},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        return done.stdout.strip()
+    return ""
 
 
 if __name__ == "__main__":
