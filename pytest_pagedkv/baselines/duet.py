@@ -188,9 +188,9 @@ def judge_duet(
 
 
 def _judgement(medians: Sequence[float], limit: float) -> Judgement:
-    """Of the confirming pairs; where all say the same, their spread does not matter."""
+    """Of the confirming pairs; where all say the same way, their spread does not matter."""
     spread = max(medians) - min(medians)
-    is_unanimous = min(medians) > limit or max(medians) < -limit
+    is_unanimous = min(medians) > limit / 2 or max(medians) < -limit / 2
     if spread > 2 * limit and not is_unanimous:
         low, high = (f"{expm1(value):+.1%}" for value in (min(medians), max(medians)))
         return Judgement(Verdict.NOISY, (f"pair medians from {low} to {high}",))
