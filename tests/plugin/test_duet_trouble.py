@@ -111,15 +111,28 @@ def test_what_a_benchmark_prints_does_not_matter(duet: DuetProject) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name
+    ("number", "hangs_at_ns", "num_worktrees"),
+    [
+        (
+            signal.SIGINT,
+            3_000_000,
+            1,
+        ),  # after one call for the counters and one to be warm: it is being timed
+        (signal.SIGTERM, 3_000_000, 1),
+        (signal.SIGKILL, 3_000_000, 1),
+        (signal.SIGKILL, 0, 0),  # it is being counted
+    ],
+    ids=["interrupt", "terminate", "kill", "kill-counting"],
 )
-def test_an_interrupted_run_leaves_nothing(duet: DuetProject, number: signal.Signals) -> None:
+def test_an_interrupted_run_leaves_nothing(
+    duet: DuetProject, number: signal.Signals, hangs_at_ns: int, num_worktrees: int
+) -> None:
     """Neither worktree nor process nor temporary folder, whatever ends the run, while a benchmark hangs."""
     temporary = duet.path / "temporary"
     temporary.mkdir()
     pids = duet.path / "pids"
     pids.mkdir()
-    duet.project.write("engine.py", HANGING)
+    duet.project.write("engine.py", HANGING.replace("HANGS_AT_NS", str(hangs_at_ns)))
     duet.commit()
     run = subprocess.Popen(
         [
@@ -132,7 +145,7 @@ def test_an_interrupted_run_leaves_nothing(duet: DuetProject, number: signal.Sig
     )
     wait_for(lambda: any(pids.iterdir()))
     hanging = [int(path.name) for path in pids.iterdir()]
-    assert len(duet.worktrees()) == 1
+    assert len(duet.worktrees()) == num_worktrees
     run.send_signal(number)
     run.wait(_PATIENCE_S)
     wait_for(lambda: not any(map(is_running, hanging)))
@@ -147,7 +160,7 @@ NOW = 0
 def work():
     global NOW
     NOW += 1_000_000
-    if NOW > 3_000_000:  # once for the counters, once to be warm: it is being timed
+    if NOW > HANGS_AT_NS:
         (pathlib.Path(os.environ["PIDS"]) / str(os.getpid())).touch()
         time.sleep(1000)
 """
