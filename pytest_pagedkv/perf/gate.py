@@ -108,8 +108,6 @@ class Gate:
         if disagreement := second.disagreement(key, counters):
             return Judgement(Verdict.NONDETERMINISTIC, disagreement)
         options = self._run.options
-        if baseline is None and (counted := self._base_counters(key)) is not None:
-            baseline = Entry(counted)
         if not options.is_comparable:
             return Judgement(
                 Verdict.INCOMPARABLE,
@@ -117,12 +115,14 @@ class Gate:
             )
         if baseline is None and options.require_baseline and not options.stores(key):
             return Judgement(Verdict.MISSING, ("there is no baseline",))
+        if baseline is None and not options.require_baseline:
+            baseline = self._base_counters(key)
         return judge(counters, baseline)
 
-    def _base_counters(self, key: str) -> Mapping[str, int] | None:
-        """What the other commit counted: the baseline of what has none stored."""
+    def _base_counters(self, key: str) -> Entry | None:
+        """What the other commit counted: the baseline of what has none stored, and needs none."""
         duet = self._run.duets.get(key)
-        return None if duet is None else duet.counters
+        return None if duet is None or duet.counters is None else Entry(duet.counters)
 
     def _fails(self, key: str, verdict: Verdict) -> bool:
         options = self._run.options

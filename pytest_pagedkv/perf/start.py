@@ -11,6 +11,7 @@ import pytest
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines import Baselines, Collected
 from pytest_pagedkv.baselines.fingerprint import fingerprint
+from pytest_pagedkv.baselines.slower import Slowdowns
 from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.perf.cachegrind import check_valgrind, narrow_to_forked
@@ -51,10 +52,17 @@ def start(config: pytest.Config, state: State) -> None:
         return
     if "cachegrind" in options.meters:
         check_valgrind()
-    baselines, timings = _baselines(config, options)
+    baselines, slowdowns, timings = _baselines(config, options)
     if state.role is Role.CONTROLLER:
-        _check_writable(baselines, timings, options)
-    run = PerfRun(options=options, root=root, command=_command(config), baselines=baselines, timings=timings)
+        _check_writable(baselines, slowdowns, timings, options)
+    run = PerfRun(
+        options=options,
+        root=root,
+        command=_command(config),
+        baselines=baselines,
+        slowdowns=slowdowns,
+        timings=timings,
+    )
     _select(config, Selection(options, root, run.collected))
     register(Gate(run), "pagedkv-gate")
     if state.role is Role.WORKER:
@@ -80,18 +88,20 @@ def _select(config: pytest.Config, selection: Selection) -> None:
     config.pluginmanager.register(Narrowing(selection), "pagedkv-narrowing")
 
 
-def _baselines(config: pytest.Config, options: Options) -> tuple[Baselines, dict[str, Timings]]:
-    """What is stored: counters, and times by metric."""
+def _baselines(config: pytest.Config, options: Options) -> tuple[Baselines, Slowdowns, dict[str, Timings]]:
+    """What is stored: counters, accepted slowdowns, and times by metric."""
     folder, shown = options.baselines, _shown(options.baselines, config)
     metrics = ("cpu", "cuda") if options.device == "cuda" else ("cpu",)
     try:
         timings = {metric: Timings(folder, shown, fingerprint(metric)) for metric in metrics}
-        return Baselines(folder, shown), timings
+        return Baselines(folder, shown), Slowdowns(folder, shown), timings
     except BaselineError as error:
         raise pytest.UsageError(str(error)) from error
 
 
-def _check_writable(baselines: Baselines, timings: Mapping[str, Timings], options: Options) -> None:
+def _check_writable(
+    baselines: Baselines, slowdowns: Slowdowns, timings: Mapping[str, Timings], options: Options
+) -> None:
     """Say now, and not after all tests have run, that nothing can be stored."""
     try:
         if options.update in ("timing", "all"):
@@ -101,6 +111,10 @@ def _check_writable(baselines: Baselines, timings: Mapping[str, Timings], option
             baselines.check_writable(baselines.keys())
         elif options.accept:
             baselines.check_writable(options.accept)
+        if options.update and slowdowns.keys():
+            slowdowns.check_writable(slowdowns.keys())
+        if options.accept and options.against:
+            slowdowns.check_writable(options.accept)
     except BaselineError as error:
         raise pytest.UsageError(str(error)) from error
 

@@ -73,5 +73,6 @@ def fails_for(run: PerfRun, timings: Timings, key: str, result: StoredResult) ->
     if result.verdict is Verdict.INCOMPARABLE:
         return run.options.require_baseline and timings.is_comparable and not run.stores_time(key)
     duet = run.duets.get(key)
-    is_cleared = duet is not None and duet.judgement is not None and duet.judgement.verdict is Verdict.SAME
+    is_same = duet is not None and duet.judgement is not None and duet.judgement.verdict is Verdict.SAME
+    is_cleared = is_same or (duet is not None and duet.is_excused)
     return result.fails and not is_cleared and key not in run.options.accept

@@ -2,18 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 from pagedkv.errors import BaselineError
-from pytest_pagedkv.baselines import Baselines, Entry, Verdict, stale_keys
+from pytest_pagedkv.baselines import Entry, Verdict, stale_keys
+from pytest_pagedkv.baselines.store import Store
 from pytest_pagedkv.baselines.timing import StoredResult, updated
 from pytest_pagedkv.baselines.timing_schema import TimingEntry
 from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.baselines.versioned import kept
+from pytest_pagedkv.perf.accepting import changed_slowdowns
 from pytest_pagedkv.perf.keys import file_of
 from pytest_pagedkv.report.result import Result
 from pytest_pagedkv.report.run import PerfRun
 
 __all__ = ["store"]
+
+E = TypeVar("E")
 
 _COUNTERS = ("counters", "all")
 _TIMING = ("timing", "all")
@@ -24,7 +29,9 @@ def store(run: PerfRun) -> None:
     changes = _changes(run)
     run.notes += _refusals(run)
     for part in run.baselines.by_file(changes):
-        _with_errors(run, partial(_write, run, part))
+        _with_errors(run, partial(_write, run, run.baselines, part))
+    for lines in run.slowdowns.by_file(changed_slowdowns(run)):
+        _with_errors(run, partial(_write, run, run.slowdowns, lines))
     for metric, timings in run.timings.items():
         _with_errors(run, partial(_store_times, run, timings, metric))
 
@@ -37,9 +44,9 @@ def _with_errors(run: PerfRun, write: Callable[[], None]) -> None:
         run.errors.append(str(error))
 
 
-def _write(run: PerfRun, part: Mapping[str, Entry | None]) -> None:
-    run.baselines.write(part)
-    run.notes += _told(run.baselines, part)
+def _write(run: PerfRun, stored: Store[E], part: Mapping[str, E | None]) -> None:
+    stored.write(part)
+    run.notes += [note for note in _told(stored, part) if note not in run.notes]
 
 
 def _changes(run: PerfRun) -> dict[str, Entry | None]:
@@ -48,7 +55,9 @@ def _changes(run: PerfRun) -> dict[str, Entry | None]:
         for key, result in run.results.items()
         if run.options.stores(key) and _is_storable(result)
     }
-    return stored | dict.fromkeys(run.stale) if run.options.update in _COUNTERS else stored
+    if run.options.update in _COUNTERS:
+        stored |= {key: None for key in run.stale if run.baselines.get(key) is not None}
+    return stored
 
 
 def _entry(run: PerfRun, key: str, result: Result) -> Entry:
@@ -71,9 +80,16 @@ def _refusals(run: PerfRun) -> list[str]:
         result = run.results.get(key)
         if result is None or not result.passed:
             refusals.append(f"{key}   not accepted, because it did not pass")
-        elif not _is_storable(result) and not _has_other_time(run, result):
-            refusals.append(f"{key}   nothing to accept: its counters are those of the baseline")
+        elif not (_is_storable(result) or _has_other_time(run, result) or _is_slower(run, key)):
+            slower = ", and it is not slower than the base" if run.options.against else ""
+            refusals.append(f"{key}   nothing to accept: its counters are those of the baseline{slower}")
     return refusals
+
+
+def _is_slower(run: PerfRun, key: str) -> bool:
+    """Its slowdown against another commit is accepted."""
+    duet = run.duets.get(key)
+    return duet is not None and duet.is_excused
 
 
 def _has_other_time(run: PerfRun, result: Result) -> bool:
@@ -84,10 +100,10 @@ def _has_other_time(run: PerfRun, result: Result) -> bool:
     return is_other and timings is not None and timings.is_comparable
 
 
-def _told(baselines: Baselines, changes: Mapping[str, Entry | None]) -> list[str]:
-    stored = {baselines.shown_file(key) for key, entry in changes.items() if entry is not None}
+def _told(stored: Store[E], changes: Mapping[str, E | None]) -> list[str]:
+    files = {stored.shown_file(key) for key, entry in changes.items() if entry is not None}
     return [
-        *(f"stored in {file}" for file in sorted(stored)),
+        *(f"stored in {file}" for file in sorted(files)),
         *(f"{key}   dropped, its test is gone" for key, entry in sorted(changes.items()) if entry is None),
     ]
 

@@ -166,6 +166,7 @@ def _duet(duet: DuetResult | None) -> dict[str, Any] | None:
         "base_ns": duet.base_ns,
         "head_ns": duet.head_ns,
         "num_calls": duet.num_calls,
+        "accepted": duet.accepted and asdict(duet.accepted),
         "base_counters": duet.counters,
         "meters": duet.meters,
         "pairs": [{"stage": stage} | asdict(pair) for stage, pair in pairs if pair is not None],

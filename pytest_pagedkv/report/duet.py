@@ -8,8 +8,10 @@ __all__ = ["told_duet"]
 
 def told_duet(duet: DuetResult) -> str:
     """Such as "cpu 652us -> 731us  +12.1% [+10.8, +13.5] (T 7%)"."""
-    judgement = duet.judgement
+    judgement, accepted = duet.judgement, duet.accepted
     details = "; ".join(judgement.details) if judgement else ""
+    if duet.fails and accepted is not None:
+        details = f"{accepted.slower:+.1%} is accepted ({accepted.reason}), and this is beyond"
     if duet.effect is None or duet.low is None or duet.high is None:
         return f"{duet.metric} not compared: {details}"
     times = f"{duration(duet.base_ns or 0)} -> {duration(duet.head_ns or 0)}"

@@ -39,7 +39,8 @@ _HOW_TO_READ = """\
   Slower than T in the confirming pairs fails. Faster than T is "improved".
 * "No change detected" is not "equal": a change below the smallest detectable one goes unseen.
 * "Too noisy" is shown and does not fail: the pairs disagree by more than twice the threshold.
-* Accept other counters: `pytest --pagedkv-perf --pagedkv-accept=BENCHMARK --pagedkv-reason='...'`"""
+* Accept other counters: `pytest --pagedkv-perf --pagedkv-accept=BENCHMARK --pagedkv-reason='...'`;
+  a slowdown with --pagedkv-against besides."""
 
 
 def summary(run: Mapping[str, Any], limit: int = SUMMARY_LIMIT) -> str:

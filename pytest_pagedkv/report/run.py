@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_pagedkv.baselines import Baselines, Collected, SecondPass, Verdict
 from pytest_pagedkv.baselines.duet import DuetResult
+from pytest_pagedkv.baselines.slower import Slowdowns
 from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.report.against import Against
@@ -23,6 +24,7 @@ class PerfRun:
         root: pytest's root directory.
         command: how to start such a run again.
         baselines: what is stored.
+        slowdowns: those that were accepted.
         timings: what is stored of times in this environment, by metric.
         second_pass: the counters under the other hash seed; None until they are there.
         against: what the times were compared with; None if with nothing.
@@ -39,6 +41,7 @@ class PerfRun:
     root: Path
     command: str
     baselines: Baselines
+    slowdowns: Slowdowns
     timings: Mapping[str, Timings]
     second_pass: SecondPass | None = None
     against: Against | None = None

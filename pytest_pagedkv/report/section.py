@@ -112,13 +112,30 @@ def _new_lines(run: PerfRun) -> Iterator[tuple[str, str]]:
 
 def _how_to_accept(run: PerfRun, failed: Mapping[str, Result]) -> Iterator[str]:
     """The command for one, and that for all where there are more."""
-    moved = [key for key, result in failed.items() if result.verdict and result.verdict.is_difference]
-    if moved:
-        what = "what is right" if len(moved) > 1 else "it, if it is right,"
-        key = shlex.quote(moved[0])
-        yield f"accept {what} with: {run.command} --pagedkv-accept={key} --pagedkv-reason='...'"
+    moved = {key for key, result in failed.items() if result.verdict and result.verdict.is_difference}
+    slower = {key for key in failed if _is_slower(run, key)}
+    found = [key for key in failed if key in moved | slower]
+    if found:
+        what = "what is right" if len(found) > 1 else "it, if it is right,"
+        key = shlex.quote(found[0])
+        command = f"{run.command}{_comparing(run) if slower else ''}"
+        yield f"accept {what} with: {command} --pagedkv-accept={key} --pagedkv-reason='...'"
     if len(moved) > 1:
-        yield f"accept all {len(moved)} with: {run.command} --pagedkv-update"
+        what = "the counters of" if slower else "all"
+        yield f"accept {what} {len(moved)} with: {run.command} --pagedkv-update"
+
+
+def _is_slower(run: PerfRun, key: str) -> bool:
+    """Its time against the other commit failed, and could be accepted."""
+    duet = run.duets.get(key)
+    return duet is not None and duet.is_worse and duet.fails and not run.options.selftest
+
+
+def _comparing(run: PerfRun) -> str:
+    """The options of the comparison."""
+    options = run.options
+    python = [f"--pagedkv-base-python={options.base_python}"] if options.base_python else []
+    return " " + shlex.join([f"--pagedkv-against={options.against}", *python])
 
 
 def _is_noted(result: Result) -> bool:
@@ -148,6 +165,8 @@ def _is_time_noted(run: PerfRun, key: str) -> bool:
 def _told_time(run: PerfRun, key: str) -> str:
     duet = run.duets[key]
     word = _VERDICT_WORDS[duet.judgement.verdict] if duet.judgement else ""
+    if duet.is_excused and duet.accepted is not None:
+        word = f"slower, as accepted ({duet.accepted.reason})"
     return f"{key}   {word}: {told_duet(duet)}"
 
 

@@ -92,6 +92,8 @@ class Duet:
         base_ns: time of one call on the base.
         head_ns: time of one call on the head.
         num_calls: calls in a round.
+        accepted: relative change that is accepted; None if none is.
+        reason: why, or "".
         base_counters: what the base counted.
         meters: other integer measures, (base, head) by name.
         pairs: what was measured, in its order.
@@ -107,6 +109,8 @@ class Duet:
     base_ns: float | None
     head_ns: float | None
     num_calls: int | None
+    accepted: float | None
+    reason: str
     base_counters: dict[str, int] | None
     meters: dict[str, tuple[int, int]]
     pairs: tuple[Pair, ...]
@@ -115,6 +119,7 @@ class Duet:
     def from_plain(cls, value: Mapping[str, Any]) -> "Duet":
         """Out of the run file."""
         found = (Pair.from_plain(plain.mapping(each)) for each in plain.items(value.get("pairs")))
+        accepted = plain.mapping(value.get("accepted"))
         return cls(
             verdict=plain.verdict(value.get("verdict")),
             detail=plain.text(value.get("detail")),
@@ -126,6 +131,8 @@ class Duet:
             base_ns=plain.number(value.get("base_ns")),
             head_ns=plain.number(value.get("head_ns")),
             num_calls=plain.integer(value.get("num_calls")),
+            accepted=plain.number(accepted.get("slower")),
+            reason=plain.text(accepted.get("reason")),
             base_counters=plain.counts(value.get("base_counters")),
             meters=_meters(plain.mapping(value.get("meters"))),
             pairs=tuple(pair for pair in found if pair.base_ns),

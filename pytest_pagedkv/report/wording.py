@@ -100,6 +100,8 @@ def _duet(duet: Duet) -> str:
     ends = interval(duet.low, duet.high)
     limit = "" if duet.threshold is None else f"(T {percent(duet.threshold, sign=False)})"
     told = " ".join(part for part in (percent(duet.effect), ends, limit) if part)
+    if duet.accepted is not None:
+        told += f", {percent(duet.accepted)} accepted: {duet.reason}"
     return f"{told}, {duet.detail}" if duet.detail else told
 
 
