@@ -41,7 +41,8 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="NODEID",
         action="append",
         default=[],
-        help="Store this benchmark only; needs --pagedkv-reason. May be repeated.",
+        help="Store this benchmark only, and with --pagedkv-against that it is slower; needs "
+        "--pagedkv-reason. May be repeated.",
     )
     group.addoption(
         "--pagedkv-reason", metavar="TEXT", help="Why they are accepted; kept in the baseline file."

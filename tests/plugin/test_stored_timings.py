@@ -370,12 +370,22 @@ def test_another_seed_is_another_workload(gated: Project) -> None:
     result.stdout.fnmatch_lines(["*stored times of 2 *: baselines belong to seed 0, this run has 7"])
 
 
-@pytest.mark.parametrize(("verdict", "fails"), [(Verdict.SAME, False), (Verdict.NOISY, True), (None, True)])
-def test_a_duet_knows_better(tmp_path: Path, verdict: Verdict | None, fails: bool) -> None:
-    """Where base and head took turns and are the same, the machine is what became slower."""
+@pytest.mark.parametrize(
+    ("verdict", "is_excused", "fails"),
+    [
+        (Verdict.SAME, False, False),
+        (Verdict.NOISY, False, True),
+        (None, False, True),
+        (Verdict.WORSE, False, True),
+        (Verdict.WORSE, True, False),
+    ],
+)
+def test_a_duet_knows_better(tmp_path: Path, verdict: Verdict | None, is_excused: bool, fails: bool) -> None:
+    """Where base and head took turns and are the same, the machine became slower; or it is accepted."""
     judged = Judgement(verdict) if verdict else None
     slow = StoredResult(verdict=Verdict.WORSE, tolerance=0.2, fails=True)
-    run = SimpleNamespace(duets={"k": SimpleNamespace(judgement=judged)}, options=SimpleNamespace(accept=()))
+    duet = SimpleNamespace(judgement=judged, is_excused=is_excused)
+    run = SimpleNamespace(duets={"k": duet}, options=SimpleNamespace(accept=()))
 
     assert stored.fails_for(run, Timings(tmp_path, "b", fingerprint()), "k", slow) is fails
 
