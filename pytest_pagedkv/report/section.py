@@ -242,8 +242,14 @@ def _compared_tally(run: PerfRun) -> Iterator[str]:
     told = [f"{number} {words[verdict]}" for verdict, number in verdicts.most_common()]
     seen = [duet.threshold for duet in duets if duet.effect is not None]
     if told:
-        limit = f" (smallest detectable here ~{min(seen):.0%})" if seen else ""
+        limit = f" (smallest detectable here {_range(seen)})" if seen else ""
         yield f" time: {', '.join(told)}{limit}"
+
+
+def _range(thresholds: Sequence[float]) -> str:
+    """Such as "~7%", and "~7% to 15%" where benchmarks have their own or a self-test raised some."""
+    low, high = f"{min(thresholds):.0%}", f"{max(thresholds):.0%}"
+    return f"~{low}" if low == high else f"~{low} to {high}"
 
 
 def _word(result: Result) -> str:
