@@ -42,13 +42,15 @@ def write_artifacts(run: PerfRun, exit_code: int) -> Sequence[str]:
         Lines to print, by which GitHub annotates files; none elsewhere.
     """
     data = _run_as_json(run, exit_code)
+    folder: Path | None = run.options.report
     try:
         write_atomic(run.folder / ".gitignore", "*\n")
         run.candidates = _write_candidates(run)
         write_atomic(run.folder / "run.json", json.dumps(data, indent=1) + "\n")
     except OSError as error:
         run.notes.append(f"{run.folder.name} cannot be written: {error.strerror}")
-    published = publish(data, folder=run.options.report, environ=os.environ)
+        folder = None if run.options.report.is_relative_to(run.folder) else run.options.report
+    published = publish(data, folder=folder, environ=os.environ)
     run.notes += published.notes
     return published.annotations
 
