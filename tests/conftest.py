@@ -1,3 +1,14 @@
 """What all tests share."""
 
+import pytest
+
 pytest_plugins = ["pytester"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Heavy tests run where a `-m` expression asks for them."""
+    if not config.option.markexpr:
+        skip = pytest.mark.skip(reason="heavy: takes a minute; run with `-m heavy`")
+        for item in items:
+            if item.get_closest_marker("heavy") is not None:
+                item.add_marker(skip)

@@ -18,6 +18,7 @@ from pytest_pagedkv.perf.duet.process import DuetError
 from pytest_pagedkv.perf.duet.run import compare_with_base
 from pytest_pagedkv.perf.keys import SUITE, SUITE_KEY, file_of
 from pytest_pagedkv.perf.second_pass import run_second_pass
+from pytest_pagedkv.perf.selection import check_accepted
 from pytest_pagedkv.perf.storing import store
 from pytest_pagedkv.perf.tested import BENCHMARK
 from pytest_pagedkv.report.artifacts import write_artifacts
@@ -138,7 +139,9 @@ class Controller:
 
     def _measure_elsewhere(self, keys: list[str] | None) -> None:
         run, options = self._run, self._run.options
-        run.second_pass = run_second_pass(self._config, keys, options.second_pass_timeout_s)
+        second = run.second_pass = run_second_pass(self._config, keys, options.second_pass_timeout_s)
+        if keys is None:  # a worker that refuses names by itself confuses pytest-xdist
+            check_accepted(options.accept, {*second.counters, *second.problems})
         if options.against or options.selftest:
             self._compare(sorted(key for key in run.second_pass.counters if not self._is_foreign(key)))
 

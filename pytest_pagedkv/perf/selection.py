@@ -13,7 +13,7 @@ from pytest_pagedkv.perf.keys import benchmark_key, file_key, file_of
 from pytest_pagedkv.perf.suite import whole_arguments
 from pytest_pagedkv.perf.tested import BENCHMARK, TestedBenchmark
 
-__all__ = ["Narrowing", "Selection"]
+__all__ = ["Narrowing", "Selection", "check_accepted"]
 
 
 _NEEDS_GPU = pytest.mark.skip(reason="times a GPU: runs with --pagedkv-device=cuda")
@@ -78,7 +78,7 @@ class Selection:
         self._forget_uncertain(config)
         self._seen = list(items)
         yield
-        self._check_accepted({item.stash[BENCHMARK].key for item in items})
+        check_accepted(self._options.accept, {item.stash[BENCHMARK].key for item in items})
 
     def narrow(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep the benchmarks only.
@@ -112,14 +112,24 @@ class Selection:
         self._collected.files = files
         self._collected.folders = list(map(str, folders))
 
-    def _check_accepted(self, keys: Collection[str]) -> None:
-        for key in self._options.accept:
-            if key not in keys:
-                near = get_close_matches(key, keys, n=3, cutoff=0.4) or sorted(keys)[:3]
-                raise pytest.UsageError(
-                    f"--pagedkv-accept: this run has no benchmark {key!r}; "
-                    + (f"near ones: {', '.join(near)}" if near else "it has none at all")
-                )
+
+def check_accepted(accepted: Collection[str], keys: Collection[str]) -> None:
+    """Refuse names that are none.
+
+    Args:
+        accepted: the benchmarks that are to be stored.
+        keys: those that there are.
+
+    Raises:
+        pytest.UsageError: names the wrong one, and near ones.
+    """
+    for key in accepted:
+        if key not in keys:
+            near = get_close_matches(key, keys, n=3, cutoff=0.4) or sorted(keys)[:3]
+            raise pytest.UsageError(
+                f"--pagedkv-accept: this run has no benchmark {key!r}; "
+                + (f"near ones: {', '.join(near)}" if near else "it has none at all")
+            )
 
 
 def _is_covered(file: str, folders: list[Path], root: Path) -> bool:

@@ -66,7 +66,9 @@ def check_report(violation: InvariantViolation, tmp_path: Path) -> None:
     assert violation.call
 
 
-@pytest.mark.parametrize("name", ["LeaksOnAbort", "ComputesChunksTwice", "SmallestFirst"])
+@pytest.mark.parametrize(
+    "name", ["LeaksOnAbort", pytest.param("ComputesChunksTwice", marks=pytest.mark.heavy), "SmallestFirst"]
+)
 def test_scheduler_report(name: str, small_search: None, tmp_path: Path) -> None:
     """A scheduler's shortest program can be pasted."""
     [fault] = [fault for fault in SCHEDULERS if fault.adapter.__name__ == name]

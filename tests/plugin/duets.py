@@ -1,7 +1,9 @@
 """A project in a git repository whose benchmarks take a virtual time, so that verdicts are certain."""
 
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.plugin.conftest import Project
 
@@ -60,6 +62,11 @@ class DuetProject:
         """Commit everything."""
         git(self.path, "add", "-A")
         git(self.path, "commit", "-q", "--allow-empty", "-m", message)
+
+    def told(self, folder: Path | None = None) -> dict[str, Any]:
+        """What the run file says of the comparison of `test_work`."""
+        run = json.loads(((folder or self.path) / ".pagedkv-perf" / "run.json").read_text())
+        return run["benchmarks"]["test_engine.py::test_work"]["duet"]
 
     def worktrees(self) -> list[str]:
         """The worktrees besides this one."""

@@ -26,6 +26,7 @@ def duet(project: Project) -> DuetProject:
     return found
 
 
+@pytest.mark.heavy
 def test_an_intended_slowdown_passes_until_it_is_merged(duet: DuetProject) -> None:
     """The failure names the command; its line excuses the branch, a little more too, and nothing on main."""
     duet.cost(1_120_000)
