@@ -20,7 +20,7 @@ def as_markdown(lines: list[Line]) -> str:
 def _unchanged(lines: list[Line]) -> Iterator[str]:
     yield _row("unchanged code", "runs", "comparisons", "alarms", "too noisy", "looked at twice", "s a run")
     yield "|---|---|---|---|---|---|---|"
-    for is_loaded, name in ((False, "no load of ours"), (True, "two busy neighbours")):
+    for is_loaded, name in ((False, "machine as it was"), (True, "two busy neighbours")):
         runs = [line for line in lines if line["kind"] == "unchanged" and line["is_loaded"] is is_loaded]
         judged = [
             each for run in runs for each in run["benchmarks"].values() if each.get("effect") is not None
