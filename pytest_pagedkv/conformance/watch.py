@@ -1,5 +1,6 @@
 """A time limit for single calls, on the clock, that names the call which hangs."""
 
+import gc
 import signal
 import threading
 import time
@@ -31,6 +32,7 @@ class Watch:
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
         self.started = 0.0
+        self._is_collecting = False
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -40,10 +42,12 @@ class Watch:
             return
         before = signal.signal(signal.SIGALRM, self._tick)
         signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
+        gc.callbacks.append(self._note_collection)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            gc.callbacks.remove(self._note_collection)
             signal.signal(signal.SIGALRM, before)
 
     @contextmanager
@@ -67,7 +71,12 @@ class Watch:
             return False
         return signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
+    def _note_collection(self, phase: str, _told: dict[str, int]) -> None:
+        self._is_collecting = phase == "start"
+
     def _tick(self, _signum: int, _frame: FrameType | None) -> None:
+        if self._is_collecting:  # what a callback of the collector raises is lost; the next tick comes soon
+            return
         if self.started and time.monotonic() - self.started > self.limit_s:
             self.started = 0.0
             raise Hang

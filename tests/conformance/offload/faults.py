@@ -12,7 +12,7 @@ from tests.conformance.planting import Faults
 class Impatient(OffloadConformance):
     """Does not wait long for what hangs."""
 
-    call_limit_s = 0.5
+    call_limit_s = 2.0
 
 
 FAULTS = Faults(Impatient)

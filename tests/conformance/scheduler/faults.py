@@ -11,7 +11,7 @@ from tests.conformance.scheduler.reference import Entry, ReferenceScheduler, Swa
 class Impatient(SchedulerConformance):
     """Does not wait long for what hangs."""
 
-    call_limit_s = 0.5
+    call_limit_s = 2.0
 
 
 FAULTS = Faults(Impatient)
