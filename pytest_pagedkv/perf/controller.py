@@ -13,10 +13,9 @@ from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.baselines.fingerprint import Fingerprint, fingerprint
 from pytest_pagedkv.baselines.spread import read_spreads, write_spreads
 from pytest_pagedkv.perf.accepting import accept_slowdowns
-from pytest_pagedkv.perf.duet.checkout import find_head
 from pytest_pagedkv.perf.duet.process import DuetError
 from pytest_pagedkv.perf.duet.run import compare_with_base
-from pytest_pagedkv.perf.keys import SUITE, SUITE_KEY, file_of
+from pytest_pagedkv.perf.keys import file_of
 from pytest_pagedkv.perf.second_pass import run_second_pass
 from pytest_pagedkv.perf.selection import check_accepted
 from pytest_pagedkv.perf.storing import store
@@ -143,11 +142,7 @@ class Controller:
         if keys is None:  # a worker that refuses names by itself confuses pytest-xdist
             check_accepted(options.accept, {*second.counters, *second.problems})
         if options.against or options.selftest:
-            self._compare(sorted(key for key in run.second_pass.counters if not self._is_foreign(key)))
-
-    def _is_foreign(self, key: str) -> bool:
-        """A shipped benchmark where pagedkv is installed: both sides would run the same code."""
-        return key.startswith(SUITE_KEY) and not SUITE.resolve().is_relative_to(find_head(self._run.root).top)
+            self._compare(sorted(second.counters))
 
     def _compare(self, keys: list[str]) -> None:
         """Time what could be counted; nothing else can pass."""

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pagedkv.errors import ConfigError
+from pytest_pagedkv.baselines.wording import counted
 from pytest_pagedkv.report.escaping import code, code_cell
 from pytest_pagedkv.report.runfile import Benchmark, Run
 from pytest_pagedkv.report.status import Status, by_status, headline, setting, unchanged
-from pytest_pagedkv.report.wording import counted, duration, evidence, moved
+from pytest_pagedkv.report.wording import duration, evidence, moved
 
 __all__ = ["COMMENT_LIMIT", "SUMMARY_LIMIT", "comment", "marker", "summary"]
 

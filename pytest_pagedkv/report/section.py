@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_pagedkv.baselines import Verdict, hash_seed
 from pytest_pagedkv.baselines.compare import differences
 from pytest_pagedkv.baselines.duet import DuetResult
+from pytest_pagedkv.baselines.wording import counted
 from pytest_pagedkv.report.against import Against
 from pytest_pagedkv.report.duet import told_duet
 from pytest_pagedkv.report.result import Result, Timing
@@ -70,7 +71,7 @@ def _where(run: PerfRun) -> Iterator[str]:
 
 def _headline(run: PerfRun) -> str:
     seeds = f"{hash_seed()} and {run.second_pass.hash_seed}" if run.second_pass else hash_seed()
-    number = _counted(len(run.results), "benchmark")
+    number = counted(len(run.results), "benchmark")
     first = f"{number}, baselines {run.baselines.shown}, counted under PYTHONHASHSEED {seeds}"
     return first if run.against is None else f"{first}\n{_compared(run.against)}"
 
@@ -105,7 +106,7 @@ def _new_lines(run: PerfRun) -> Iterator[tuple[str, str]]:
     new = run.unstored()
     for key, result in sorted(new.items()):
         if not result.failed_gate:
-            yield "new", f"{key}   {_counted(len(result.measured.counters or {}), 'counter')}"
+            yield "new", f"{key}   {counted(len(result.measured.counters or {}), 'counter')}"
     if new:
         yield "", f"accept the new ones with: {_accept_command(run)}"
 
@@ -180,8 +181,8 @@ def _told(run: PerfRun, key: str, result: Result) -> str:
             _some(_moved(duet, result), _WIDTH - _INDENT - 2, _MAX_COUNTERS),
         ]
         return f"\n{' ' * (_INDENT + 2)}".join([key, *filter(None, lines)])
-    counted = result.measured.judgement.details if result.measured.judgement else ()
-    details = (*stored_failure(result.measured.stored), *counted)
+    judged = result.measured.judgement.details if result.measured.judgement else ()
+    details = (*stored_failure(result.measured.stored), *judged)
     room = _WIDTH - _INDENT - len(key) - 3
     if len(_joined(details, 2)) <= room:
         return f"{key}   {_some(details, room, _MAX_COUNTERS)}"
@@ -205,10 +206,6 @@ def _some(parts: Sequence[str], width: int, most: int) -> str:
 def _joined(parts: Sequence[str], number: int) -> str:
     more = [f"+{len(parts) - number} more"] if number < len(parts) else []
     return ", ".join([*parts[:number], *more])
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _accept_command(run: PerfRun) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from pytest_pagedkv.baselines import Verdict
+from pytest_pagedkv.baselines.wording import counted
 from pytest_pagedkv.report.runfile import Benchmark, Run
-from pytest_pagedkv.report.wording import counted, percent, smallest_detectable
+from pytest_pagedkv.report.wording import percent, smallest_detectable
 
 __all__ = [
     "Status",

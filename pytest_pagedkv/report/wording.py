@@ -9,7 +9,6 @@ from pytest_pagedkv.report.timings import Duet, Stored
 
 __all__ = [
     "change_of",
-    "counted",
     "duration",
     "evidence",
     "interval",
@@ -52,11 +51,6 @@ def interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     return f"[{percent(low).removesuffix('%')}, {percent(high).removesuffix('%')}]"
-
-
-def counted(number: int, word: str) -> str:
-    """A number with its noun: "1 benchmark", "2 benchmarks"."""
-    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def evidence(benchmark: Benchmark) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pytest_pagedkv.baselines.commands.snapshot import (
     check_folder,
     folder_snapshot,
 )
-from pytest_pagedkv.baselines.commands.wording import counted
+from pytest_pagedkv.baselines.wording import counted
 
 __all__ = ["add_parser", "run"]
 

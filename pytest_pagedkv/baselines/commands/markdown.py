@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pagedkv.cli.output import printable
 from pytest_pagedkv.baselines.commands.changes import Change, Comparison, Kind
 from pytest_pagedkv.baselines.commands.moves import Move, size
-from pytest_pagedkv.baselines.commands.wording import counted
+from pytest_pagedkv.baselines.wording import counted
 
 __all__ = ["as_markdown", "code"]
 

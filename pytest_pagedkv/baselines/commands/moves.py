@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_pagedkv.baselines.commands.snapshot import Stored
-from pytest_pagedkv.baselines.commands.wording import counted
 from pytest_pagedkv.baselines.compare import Verdict, differences
 from pytest_pagedkv.baselines.schema import Entry
 from pytest_pagedkv.baselines.slower import Slowdown
 from pytest_pagedkv.baselines.timing import tolerance_of
 from pytest_pagedkv.baselines.timing_schema import TimingEntry
+from pytest_pagedkv.baselines.wording import counted
 
 __all__ = ["Move", "as_json", "moves", "size"]
 

@@ -14,8 +14,8 @@ from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines.commands.runfile import DEFAULT_RUN, RunFile, read_run
 from pytest_pagedkv.baselines.commands.snapshot import check_folder, folder_snapshot
 from pytest_pagedkv.baselines.commands.text import name_lines
-from pytest_pagedkv.baselines.commands.wording import counted
 from pytest_pagedkv.baselines.commands.writing import drop
+from pytest_pagedkv.baselines.wording import counted
 
 __all__ = ["add_parser", "run"]
 

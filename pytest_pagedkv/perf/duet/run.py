@@ -8,14 +8,16 @@ import pytest
 
 from pytest_pagedkv.baselines import Judgement, Verdict
 from pytest_pagedkv.baselines.duet import CONFIRM_PAIRS, DuetResult, Pair, is_suspicious, judge_duet
+from pytest_pagedkv.baselines.wording import counted
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.perf.accepting import BaseLines, lines_of_base
+from pytest_pagedkv.perf.duet.checkout import Checkout
 from pytest_pagedkv.perf.duet.process import DuetError
 from pytest_pagedkv.perf.duet.progress import Progress
 from pytest_pagedkv.perf.duet.rounds import NUM_ROUNDS, PairRun, Sampled
 from pytest_pagedkv.perf.duet.setting import Setting, open_setting
+from pytest_pagedkv.perf.keys import SUITE, SUITE_KEY
 from pytest_pagedkv.report.against import Against
-from pytest_pagedkv.report.wording import counted
 
 __all__ = ["Comparison", "compare_with_base"]
 
@@ -48,7 +50,8 @@ def compare_with_base(
     Args:
         config: of this session.
         options: name the base.
-        keys: the benchmarks.
+        keys: the benchmarks; shipped ones are left out where pagedkv is installed, since both sides would
+            run the same code.
         spreads: how much each one spreads on this machine, where it is known, in log ratios.
 
     Raises:
@@ -58,7 +61,7 @@ def compare_with_base(
     with open_setting(config, options) as setting:
         notes = setting.notes()
         duet = _Duet(setting, spreads)
-        results = duet.run(keys)
+        results = duet.run([key for key in keys if not _is_foreign(key, setting.head)])
         base_lines = lines_of_base(options.baselines, setting.head, setting.base)
         against = Against(
             base=setting.base.shown,
@@ -69,6 +72,11 @@ def compare_with_base(
             is_selftest=options.selftest,
         )
     return Comparison(against=against, results=results, notes=[*notes, *duet.notes], base_lines=base_lines)
+
+
+def _is_foreign(key: str, head: Checkout) -> bool:
+    """A shipped benchmark that is not of the head's tree."""
+    return key.startswith(SUITE_KEY) and not SUITE.resolve().is_relative_to(head.top)
 
 
 class _Duet:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 
 from pytest_pagedkv.baselines import Difference, Verdict
+from pytest_pagedkv.baselines.wording import counted
 from pytest_pagedkv.report.page.html import Markup, element, joined
 from pytest_pagedkv.report.page.plots import distribution_plot, history_plot, pairs_plot
 from pytest_pagedkv.report.page.table import badge
 from pytest_pagedkv.report.runfile import Benchmark
 from pytest_pagedkv.report.status import Status, effect_of, is_failure
 from pytest_pagedkv.report.timings import Duet
-from pytest_pagedkv.report.wording import change_of, counted, evidence, percent
+from pytest_pagedkv.report.wording import change_of, evidence, percent
 
 __all__ = ["detail"]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from pytest_pagedkv.baselines.wording import counted
 from pytest_pagedkv.report.page.axis import Scale, quantile, robust_range
 from pytest_pagedkv.report.page.html import Markup, element, joined, void
 from pytest_pagedkv.report.page.marks import (
@@ -20,7 +21,7 @@ from pytest_pagedkv.report.page.marks import (
     y_axis,
 )
 from pytest_pagedkv.report.timings import Duet, Pair, Stored
-from pytest_pagedkv.report.wording import counted, interval, percent, significant
+from pytest_pagedkv.report.wording import interval, percent, significant
 
 __all__ = ["distribution_plot", "forest_plot", "history_plot", "pairs_plot"]
 

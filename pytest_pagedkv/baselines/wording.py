@@ -1,4 +1,4 @@
-"""Words that several commands share."""
+"""Words that commands and reports share."""
 
 __all__ = ["counted"]
 
