@@ -7,6 +7,7 @@
 """
 
 import json
+import math
 import re
 import textwrap
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import NoReturn
 
 from pagedkv.errors import BaselineSchemaError
 
-__all__ = ["Line", "Source", "dumps", "parse_lines", "render_lines", "schema"]
+__all__ = ["Line", "Source", "dumps", "number_of", "parse_lines", "render_lines", "schema"]
 
 _FAMILY = "pagedkv-perf"
 _VERSION = 1
@@ -33,6 +34,16 @@ def schema() -> str:
 def dumps(value: object) -> str:
     """JSON on one line."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def number_of(value: object) -> float:
+    """A JSON number as a float: NaN where it is none, infinite where no float is as large."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def render_lines(kind: str, lines: Mapping[str, object]) -> str:

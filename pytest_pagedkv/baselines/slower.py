@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_pagedkv.baselines.envelope import Line, parse_lines, render_lines
+from pytest_pagedkv.baselines.envelope import Line, number_of, parse_lines, render_lines
 from pytest_pagedkv.baselines.store import Store
 
 __all__ = ["SLOWER", "Slowdown", "Slowdowns", "parse_slowdowns", "render_slowdowns"]
@@ -85,16 +85,7 @@ def _entry(line: Line) -> Slowdown:
 
 
 def _ratio(line: Line, value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    ratio = _as_float(value) if is_number else math.nan
+    ratio = number_of(value)
     if not 0 < ratio < math.inf:
         line.fail(f"the slowdown of {line.key!r} is {value!r:.40}, and not a number above 0 such as 0.124")
     return ratio
-
-
-def _as_float(value: object) -> float:
-    """A JSON integer may be larger than any float."""
-    try:
-        return float(str(value))
-    except ValueError:
-        return math.inf

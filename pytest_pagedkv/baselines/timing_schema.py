@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from pytest_pagedkv.baselines.envelope import Line, Source, dumps, parse_lines, render_lines, schema
+from pytest_pagedkv.baselines.envelope import (
+    Line,
+    Source,
+    dumps,
+    number_of,
+    parse_lines,
+    render_lines,
+    schema,
+)
 from pytest_pagedkv.baselines.fingerprint import Fingerprint
 
 __all__ = [
@@ -164,15 +172,7 @@ def _history(line: Line) -> tuple[float, ...]:
 
 
 def _number(line: Line, name: str, value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(number := _as_float(value)) or number < 0:
+    number = number_of(value)
+    if not 0 <= number < math.inf:
         line.fail(f"the {name} of {line.key!r} has {value!r:.40}, which is no time")
     return number
-
-
-def _as_float(value: object) -> float:
-    """A JSON integer may be larger than any float."""
-    try:
-        return float(str(value))
-    except ValueError:
-        return math.inf
