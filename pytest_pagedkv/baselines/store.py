@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pytest_pagedkv.baselines.folder import Folder, file_name, write_atomic
+from pytest_pagedkv.baselines.folder import Folder, file_name
 from pytest_pagedkv.baselines.locking import locked
 from pytest_pagedkv.baselines.schema import Entry, parse, render
 
-__all__ = ["Baselines", "Store", "write_atomic"]
+__all__ = ["Baselines", "Store"]
 
 E = TypeVar("E")
 

@@ -6,7 +6,7 @@ from pytest_pagedkv.perf.meters import Call, Clock, calibrate, clock_of, quiet_g
 from pytest_pagedkv.perf.meters.reference import REFERENCE
 from pytest_pagedkv.report.result import Timing
 
-__all__ = ["Call", "measure", "quiet_gc"]
+__all__ = ["measure"]
 
 _BUDGET_NS = 500_000_000
 _ROUNDS = 20

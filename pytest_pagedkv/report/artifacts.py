@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_pagedkv.baselines import Entry, Verdict, hash_seed
 from pytest_pagedkv.baselines.duet import DuetResult
-from pytest_pagedkv.baselines.store import write_atomic
+from pytest_pagedkv.baselines.folder import write_atomic
 from pytest_pagedkv.baselines.timing import StoredResult
 from pytest_pagedkv.report.publish import publish
 from pytest_pagedkv.report.result import Result, Timing

@@ -89,7 +89,7 @@ def _write(path: Path, source: Path, text: str) -> None:
     Raises:
         BaselineError: it cannot be written, or is no file, or is the run file.
     """
-    from pytest_pagedkv.baselines.store import write_atomic
+    from pytest_pagedkv.baselines.folder import write_atomic
 
     try:
         if path.exists() and not path.is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pagedkv.errors import ConfigError
-from pytest_pagedkv.baselines.store import write_atomic
+from pytest_pagedkv.baselines.folder import write_atomic
 from pytest_pagedkv.report.annotations import annotations
 from pytest_pagedkv.report.markdown import SUMMARY_LIMIT, comment, summary
 from pytest_pagedkv.report.page import render_page

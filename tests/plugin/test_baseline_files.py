@@ -7,8 +7,8 @@ import pytest
 
 from pagedkv.errors import BaselineError, BaselineSchemaError
 from pytest_pagedkv.baselines import Baselines, Collected, Entry, stale_keys
+from pytest_pagedkv.baselines.folder import write_atomic
 from pytest_pagedkv.baselines.schema import parse, render
-from pytest_pagedkv.baselines.store import write_atomic
 from tests.plugin.conftest import GATED, Project
 
 HEAD = '{"schema":"pagedkv-perf/1","kind":"counters","benchmarks":{\n'

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from pytest_pagedkv.perf.benchmark import Benchmark
-from pytest_pagedkv.perf.meter import Call, measure, quiet_gc
+from pytest_pagedkv.perf.meter import measure
+from pytest_pagedkv.perf.meters import Call, quiet_gc
 from pytest_pagedkv.perf.recorder import Recorder
 from tests.plugin.conftest import Project
 
