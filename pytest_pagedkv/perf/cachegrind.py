@@ -9,17 +9,17 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
 
-from pytest_pagedkv.perf.child import child_arguments
+from pytest_pagedkv.perf.caretaker import Caretaker
+from pytest_pagedkv.perf.child import run_counting
 from pytest_pagedkv.perf.keys import file_of
 from pytest_pagedkv.perf.meters import Call, quiet_gc
 from pytest_pagedkv.perf.tested import BENCHMARK
@@ -34,7 +34,7 @@ _TAIL_CHARACTERS = 1000
 _NUM_CALLS = ((60_000_000, 16), (250_000_000, 4))
 """A call that takes less than so many ns, under valgrind, is made so often; any other once."""
 _COUNTED = pytest.StashKey[tuple[dict[str, int], str]]()
-"""Instructions by benchmark, and the end of the other process's output."""
+"""Instructions by benchmark, and how the other process ended."""
 
 
 def check_valgrind() -> None:
@@ -106,16 +106,20 @@ def _forked(fn: Callable[..., object], arguments: Sequence[tuple[Any, ...]]) -> 
 
 
 def _counted(config: pytest.Config, keys: list[str]) -> tuple[dict[str, int], str]:
-    """Instructions by benchmark, and the end of the output."""
-    with TemporaryDirectory(prefix="pagedkv-") as name:
-        folder = Path(name)
+    """Instructions by benchmark, and how the other process ended."""
+    with Caretaker() as caretaker:
+        folder = Path(mkdtemp(prefix="pagedkv-"))
+        caretaker.watch_folder(folder)
         (folder / "wanted.json").write_text(json.dumps(keys))
         (folder / _WANTED).touch()
-        output = _run_valgrind(config, folder)
+        tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={folder}/out.%p"]
+        timeout_s = config.stash[STATE].options.second_pass_timeout_s
+        ended, output = run_counting(config, folder, _SEED, timeout_s, caretaker, tool)
         file = folder / _FORKED
         lines = file.read_text().splitlines() if file.exists() else []
         counted = {key: _difference(folder, number, pids) for key, number, pids in map(json.loads, lines)}
-    return {key: count for key, count in counted.items() if count is not None}, output[-_TAIL_CHARACTERS:]
+    said = "\n".join(output)[-_TAIL_CHARACTERS:]
+    return {key: count for key, count in counted.items() if count is not None}, f"{ended}: {said}"
 
 
 def _difference(folder: Path, number: int, pids: Sequence[int]) -> int | None:
@@ -127,22 +131,3 @@ def _difference(folder: Path, number: int, pids: Sequence[int]) -> int | None:
 def _total(file: Path) -> int | None:
     found = re.search(r"^summary: *(\d+)$", file.read_text() if file.exists() else "", re.MULTILINE)
     return None if found is None else int(found[1])
-
-
-def _run_valgrind(config: pytest.Config, folder: Path) -> str:
-    """Run this session's command under valgrind; returns its output."""
-    tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={folder}/out.%p"]
-    try:
-        done = subprocess.run(  # noqa: S603 - the user's own command
-            [*tool, *child_arguments(config, folder / "cache")],
-            cwd=config.invocation_params.dir,
-            env=os.environ | {"PYTHONHASHSEED": _SEED, "PAGEDKV_COUNTING_FOLDER": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=config.stash[STATE].options.second_pass_timeout_s,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return done.stdout.decode(errors="replace")

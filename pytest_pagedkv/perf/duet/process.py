@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from pytest_pagedkv.perf.caretaker import Caretaker
+from pytest_pagedkv.perf.child import TAIL_LINES, ending, tail
 from pytest_pagedkv.perf.duet.channel import Channel, ChannelClosedError, ChannelError, SilenceError
 
 __all__ = ["Command", "DuetError", "TimingProcess"]
 
-_TAIL_LINES = 25
 _GRACE_S = 10.0
 _LAST_WORDS_S = 3.0
 _FAULT_HANDLER = "(most recent call first)"
@@ -131,8 +131,7 @@ class TimingProcess:
 
     def _ending(self) -> str:
         with suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(_GRACE_S)
-            return f"signal {-code}" if code < 0 else f"exit code {code}"
+            return ending(self._process.wait(_GRACE_S))
         return "it closed its pipe"
 
     def _abort(self) -> None:
@@ -155,8 +154,8 @@ class TimingProcess:
         traces = [number for number, line in enumerate(lines) if _FAULT_HANDLER in line]
         if traces:
             lines = [line for line in lines[traces[-1] :] if not any(name in line for name in _FRAMES)]
-        lines = lines[:_TAIL_LINES] if traces else lines[-_TAIL_LINES:]
-        return "".join(["\nThe end of its output:", *(f"\n  | {line}" for line in lines)]) if lines else ""
+        shown = tail(lines[:TAIL_LINES] if traces else lines)
+        return f"\nThe end of its output:{shown}" if shown else ""
 
 
 def _started(command: Command, output: Path) -> tuple[subprocess.Popen[bytes], Channel]:

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.perf.caretaker import Caretaker
+from pytest_pagedkv.perf.child import tail
 from pytest_pagedkv.perf.duet.checkout import Checkout, find_base, find_head
 from pytest_pagedkv.perf.duet.environment import Sides
 from pytest_pagedkv.perf.duet.imports import check_modules
@@ -20,8 +21,6 @@ from pytest_pagedkv.perf.duet.requirements import demands_of
 from pytest_pagedkv.perf.duet.rounds import PairRun, run_pair
 
 __all__ = ["Setting", "open_setting"]
-
-_TAIL_LINES = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +52,8 @@ class Setting:
 
     def pair(self, keys: Sequence[str], progress: Progress) -> PairRun:
         """All rounds of one pair of processes."""
-        meters = [
-            name for name in self.options.meters if name != "cachegrind"
-        ]  # which needs its own processes
+        # Cachegrind needs processes of its own.
+        meters = [name for name in self.options.meters if name != "cachegrind"]
         ran = run_pair(self.start, keys, meters, progress)
         check_modules(ran.modules, self.base.top, self.head.top, self.root)
         return ran
@@ -105,10 +103,9 @@ class Setting:
             check=False,
         )
         if done.returncode:
-            tail = "".join(f"\n  | {line}" for line in done.stdout.splitlines()[-_TAIL_LINES:])
             raise DuetError(
                 f"--pagedkv-base-setup={command!r} ended with {done.returncode} in the base's tree. The end "
-                f"of its output:{tail}"
+                f"of its output:{tail(done.stdout.splitlines())}"
             )
 
 
