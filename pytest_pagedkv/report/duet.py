@@ -1,7 +1,7 @@
 """A comparison with another commit in words."""
 
 from pytest_pagedkv.baselines.duet import DuetResult
-from pytest_pagedkv.report.wording import duration
+from pytest_pagedkv.report.wording import duration, interval, percent
 
 __all__ = ["told_duet"]
 
@@ -12,9 +12,9 @@ def told_duet(duet: DuetResult) -> str:
     details = "; ".join(judgement.details) if judgement else ""
     if duet.fails and accepted is not None:
         details = f"{accepted.slower:+.1%} is accepted ({accepted.reason}), and this is beyond"
-    if duet.effect is None or duet.low is None or duet.high is None:
+    if duet.effect is None:
         return f"{duet.metric} not compared: {details}"
     times = f"{duration(duet.base_ns or 0)} -> {duration(duet.head_ns or 0)}"
-    interval = f"[{100 * duet.low:+.1f}, {100 * duet.high:+.1f}]"
-    told = f"{duet.metric} {times}  {duet.effect:+.1%} {interval} (T {duet.threshold:.0%})"
+    seen = f"{percent(duet.effect)} {interval(duet.low, duet.high)}"
+    told = f"{duet.metric} {times}  {seen} (T {duet.threshold:.0%})"
     return f"{told}, {details}" if details else told
