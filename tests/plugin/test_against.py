@@ -282,24 +282,38 @@ def test_a_merge_base(duet: DuetProject) -> None:
     assert duet.project.perf("--pagedkv-against=main...").ret == 0
 
 
-def test_requirements_that_this_environment_does_not_meet(duet: DuetProject) -> None:
-    """The base cannot be timed in it, and the message names what is missing."""
-    duet.project.write("pyproject.toml", '[project]\nname = "x"\ndependencies = ["pytest<3"]\n')
+@pytest.mark.parametrize(
+    ("file", "text", "there", "here", "code", "line"),
+    [
+        (
+            "pyproject.toml",
+            '[project]\nname = "x"\ndependencies = ["{}"]\n',
+            "pytest<3",
+            "pytest",
+            11,
+            "*asks for what this environment does not have: pytest<3 (here is *",
+        ),
+        (
+            "requirements.txt",
+            "{}\n",
+            "pytest>=3",
+            "pytest>=4",
+            0,
+            " note  the base asks for pytest>=3; timed with what is installed",
+        ),
+    ],
+    ids=["unmet", "met"],
+)
+def test_requirements_that_differ(
+    duet: DuetProject, file: str, text: str, there: str, here: str, code: int, line: str
+) -> None:
+    """A base that cannot be timed in this environment is refused, naming what is missing; or it is noted."""
+    duet.project.write(file, text.format(there))
     duet.commit()
-    duet.project.write("pyproject.toml", '[project]\nname = "x"\ndependencies = ["pytest"]\n')
+    duet.project.write(file, text.format(here))
     result = duet.project.perf("--pagedkv-against=main")
-    assert result.ret == 11
-    result.stdout.fnmatch_lines(["*asks for what this environment does not have: pytest<3 (here is *"])
-
-
-def test_requirements_that_differ_and_are_met(duet: DuetProject) -> None:
-    """It is timed, with a note."""
-    duet.project.write("requirements.txt", "pytest>=3\n")
-    duet.commit()
-    duet.project.write("requirements.txt", "pytest>=4\n")
-    result = duet.project.perf("--pagedkv-against=main")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines([" note  the base asks for pytest>=3; timed with what is installed"])
+    assert result.ret == code
+    result.stdout.fnmatch_lines([line])
 
 
 def test_code_that_is_not_of_the_tree(duet: DuetProject) -> None:

@@ -1,7 +1,7 @@
 """The lines of all trials as tables."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from statistics import median
 
@@ -94,7 +94,7 @@ def _counters(lines: list[Line]) -> Iterator[str]:
     counts = [line["counters"] for line in lines if line["kind"] == "counters"]
     if counts:
         differing = sum(each != counts[0] for each in counts)
-        seeds = len(_distinct(line["hash_seed"] for line in lines if line["kind"] == "counters"))
+        seeds = len({line["hash_seed"] for line in lines if line["kind"] == "counters"})
         number = sum(len(each) for each in counts[0].values())
         yield (
             f"Counters: {len(counts)} counting runs under {seeds} hash seeds, half of them under load, "
@@ -104,7 +104,3 @@ def _counters(lines: list[Line]) -> Iterator[str]:
 
 def _row(*cells: object) -> str:
     return f"| {' | '.join(map(str, cells))} |"
-
-
-def _distinct(values: Iterable[int]) -> set[int]:
-    return set(values)
