@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pagedkv.errors import BaselineError
+from pytest_pagedkv.baselines.git import run_git
 
 __all__ = ["Commit", "Repository"]
 
-_SET_BY_HOOKS = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE")
 _FILE_MODES = ("100644", "100755")
 
 
@@ -125,16 +125,8 @@ class Repository:
 
 
 def _git(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run git in a folder, as if it were not started by one of its hooks."""
-    environment = {k: v for k, v in os.environ.items() if k not in _SET_BY_HOOKS} | {"LC_ALL": "C"}
     try:
-        return subprocess.run(  # noqa: S603 - arguments of ours, and refs that cannot be options
-            ["git", "-C", str(folder), *arguments],  # noqa: S607 - the user's own git
-            input=given,
-            capture_output=True,
-            env=environment,
-            check=False,
-        )
+        return run_git(folder, *arguments, given=given)
     except FileNotFoundError:
         raise BaselineError(
             "git is not installed, or not on PATH: without it, folders and run files can be compared, "
