@@ -3,7 +3,8 @@
     PagedKVError
     ├── ConfigError (ValueError)            a setting, or a combination of settings, that cannot work
     ├── InvalidRequest (ValueError)         an argument that no state of the cache could serve
-    │   └── DuplicateSequence               a sequence id that is already taken, or named twice in one batch
+    │   ├── DuplicateSequence               a sequence id that is already taken, or named twice in one batch
+    │   └── KernelInputError                tensors that a kernel cannot work on; nothing was launched
     ├── AllocationError
     │   └── OutOfBlocks                     not enough blocks now; nothing was changed
     ├── InvariantError                      the books do not balance, or the call would unbalance them
@@ -33,6 +34,7 @@ __all__ = [
     "IncomparableBaseline",
     "InvalidRequest",
     "InvariantError",
+    "KernelInputError",
     "OffloadError",
     "OutOfBlocks",
     "PageInTimeout",
@@ -58,6 +60,10 @@ class InvalidRequest(PagedKVError, ValueError):
 
 class DuplicateSequence(InvalidRequest):
     """A sequence id that is already taken, or that one batch names twice."""
+
+
+class KernelInputError(InvalidRequest):
+    """Tensors that a kernel cannot work on: nothing was launched, nothing was written."""
 
 
 class AllocationError(PagedKVError):

@@ -1,0 +1,94 @@
+"""A launch of a Triton kernel, described before it happens.
+
+The launchers of this package describe; `Launch.run` does. So the ahead-of-time compiler, which calls the
+same launchers with meta tensors, compiles exactly what a GPU would run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from pagedkv.errors import KernelInputError
+
+__all__ = ["Launch", "Target", "require_aligned"]
+
+_ALIGNMENT = 16  # bytes: the widest load of a thread; elements: what Triton specialises strides on
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The GPU that a kernel is for.
+
+    Attributes:
+        arch: compute capability times ten, 90 for Hopper.
+        num_sms: streaming multiprocessors.
+    """
+
+    arch: int
+    num_sms: int
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Target":
+        """The device's. For tensors on the CPU, which the interpreter runs on, a small Hopper."""
+        return _target(device.index or 0) if device.type == "cuda" else _INTERPRETED
+
+
+_INTERPRETED = Target(arch=90, num_sms=4)
+
+
+@lru_cache
+def _target(index: int) -> Target:
+    properties = torch.cuda.get_device_properties(index)
+    return Target(properties.major * 10 + properties.minor, properties.multi_processor_count)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch.
+
+    Attributes:
+        kernel: the `triton.jit` function.
+        grid: programs along three axes.
+        arguments: what is passed at run time, by name: tensors and numbers.
+        constants: what is compiled in, by name.
+        num_warps: warps of a program.
+        num_stages: depth of the pipeline of loads.
+    """
+
+    kernel: Any
+    grid: tuple[int, int, int]
+    arguments: Mapping[str, Any]
+    constants: Mapping[str, Any]
+    num_warps: int = 4
+    num_stages: int = 3
+
+    def run(self) -> None:
+        """Launch, on the current stream."""
+        self.kernel[self.grid](
+            **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
+        )
+
+
+def require_aligned(**tensors: torch.Tensor) -> None:
+    """Check what wide loads need: rows are contiguous, and begin at multiples of 16 bytes and elements.
+
+    Kernels are compiled for that, once; without, the compiler finds 255 registers and no wide load.
+
+    Raises:
+        KernelInputError: one does not; it names the tensor and what to do.
+    """
+    for name, tensor in tensors.items():
+        if tensor.data_ptr() % _ALIGNMENT:
+            raise KernelInputError(
+                f"{name} begins at an address that is no multiple of {_ALIGNMENT} bytes: copy it "
+                "(tensor.clone()) or allocate it aligned"
+            )
+        *outer, inner = tensor.stride()
+        if inner != 1 or any(stride % _ALIGNMENT for stride in outer):
+            raise KernelInputError(
+                f"{name} has the strides {tensor.stride()}; the last must be 1 and the others multiples of "
+                f"{_ALIGNMENT} elements: call contiguous(), or pad the rows"
+            )

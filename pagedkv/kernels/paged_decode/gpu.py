@@ -1,0 +1,408 @@
+"""Split-KV attention of the last few tokens of each sequence, in Triton.
+
+Stage one: a program takes one KV head of one sequence and one split of its tokens; the query heads that share
+the KV head are the rows of its tile, so that keys and values are read once. Stage two merges the splits by
+their log-sum-exps (Flash-Decoding; FlashInfer, arXiv:2501.01005). With one split there is no second stage.
+
+Where splits lie is found on the device from each sequence's length: the host decides only how many there may
+be, from shapes, so that a launch can be captured in a CUDA graph.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from pagedkv.kernels.attention_launch import (
+    Tile,
+    attention_arguments,
+    attention_constants,
+    check_for_gpu,
+    padded,
+)
+from pagedkv.kernels.launch import Launch, Target
+from pagedkv.kernels.options import AttentionOptions
+from pagedkv.kernels.tiles import attend, finish, load_rows
+from pagedkv.kernels.workspace import Workspace
+
+__all__ = ["Partials", "Splits", "launches", "merge_launch", "num_splits_of", "split_launch", "tile_of"]
+
+_MIN_SPLIT = 256  # tokens: below, the second stage costs more than the first one gains
+_MAX_SPLITS = 128
+_MERGE_TILE = 16  # parts that the second stage takes at once
+_WAVES = 2  # programs per multiprocessor that hide each other's latency
+
+
+@triton.jit(do_not_specialize=["window", "stride_table", "split_size", "num_splits", "num_parts", "first_part"])
+def decode_kernel(
+    query,
+    kv,
+    block_tables,
+    seq_lens,
+    first_tokens,
+    sinks,
+    out,
+    partial_out,
+    partial_lse,
+    inner_scale,
+    outer_scale,
+    v_scale,
+    window,
+    split_size,
+    num_splits,
+    num_parts,
+    first_part,
+    stride_query_batch,
+    stride_query_token,
+    stride_query_head,
+    stride_out_batch,
+    stride_out_token,
+    stride_out_head,
+    stride_block: tl.int64,
+    stride_part: tl.int64,
+    stride_kv_head: tl.int64,
+    stride_token: tl.int64,
+    stride_table,
+    QUERY_LEN: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE_M: tl.constexpr,
+    TILE_N: tl.constexpr,
+    MIN_SPLIT: tl.constexpr,
+    HAS_CAP: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
+    HAS_FIRST: tl.constexpr,
+    IS_SPLIT: tl.constexpr,
+):
+    """Grid: (KV heads x row tiles, splits, sequences)."""
+    NUM_TILES: tl.constexpr = (QUERY_LEN * GROUP + TILE_M - 1) // TILE_M
+    kv_head = tl.program_id(0) // NUM_TILES
+    split = tl.program_id(1)
+    sequence = tl.program_id(2)
+    num_kv_heads = tl.num_programs(0) // NUM_TILES
+
+    rows = tl.program_id(0) % NUM_TILES * TILE_M + tl.arange(0, TILE_M)
+    is_row = rows < QUERY_LEN * GROUP
+    tokens = rows // GROUP
+    heads = kv_head * GROUP + rows % GROUP
+
+    length = tl.load(seq_lens + sequence)
+    row_positions = tl.where(is_row, length - QUERY_LEN + tokens, -1)
+    first = 0
+    if HAS_FIRST:
+        first = tl.load(first_tokens + sequence)
+    if HAS_WINDOW:
+        first = tl.maximum(first, (length - QUERY_LEN + 1 - window) // TILE_N * TILE_N)
+    if split_size == 0:
+        each = (tl.maximum(length - first, 0) + num_splits - 1) // num_splits
+        split_size = (tl.maximum(each, MIN_SPLIT) + TILE_N - 1) // TILE_N * TILE_N
+        begin = first + split * split_size
+    else:
+        first_split = first // split_size  # splits lie at multiples of their size in every sequence
+        begin = tl.maximum(first, (first_split + split) * split_size)
+        split_size = (first_split + split + 1) * split_size - begin
+    end = tl.minimum(begin + split_size, length)
+
+    row64 = ((sequence.to(tl.int64) * QUERY_LEN + tokens) * (num_kv_heads * GROUP) + heads) * num_parts
+    row64 += first_part + split
+    if IS_SPLIT:
+        if begin >= end:
+            tl.store(partial_lse + row64, tl.full([TILE_M], float("-inf"), tl.float32), mask=is_row)
+            return
+
+    pointers = query + sequence.to(tl.int64) * stride_query_batch + tokens * stride_query_token
+    q = load_rows(pointers + heads * stride_query_head, is_row, HEAD_DIM, PADDED_DIM)
+    acc = tl.zeros([TILE_M, PADDED_DIM], tl.float32)
+    top = tl.full([TILE_M], float("-inf"), tl.float32)
+    total = tl.zeros([TILE_M], tl.float32)
+    keys = kv + kv_head.to(tl.int64) * stride_kv_head
+    acc, top, total = attend(
+        acc,
+        top,
+        total,
+        q,
+        row_positions,
+        keys,
+        keys + stride_part,
+        block_tables + sequence.to(tl.int64) * stride_table,
+        begin,
+        end,
+        inner_scale,
+        outer_scale,
+        window,
+        stride_block,
+        stride_token,
+        HEAD_DIM,
+        PADDED_DIM,
+        BLOCK_SIZE,
+        TILE_N,
+        HAS_CAP,
+        HAS_WINDOW,
+        True,
+    )
+    dims = tl.arange(0, PADDED_DIM)
+    mask = is_row[:, None] & (dims < HEAD_DIM)[None, :]
+    if IS_SPLIT:
+        normalised = finish(acc, top, total, top, 1.0, False)
+        tl.store(partial_out + row64[:, None] * HEAD_DIM + dims[None, :], normalised, mask=mask)
+        tl.store(partial_lse + row64, top + tl.log2(total), mask=is_row)
+    else:
+        sink = top
+        if HAS_SINKS:
+            sink = tl.load(sinks + heads, mask=is_row, other=0.0) * 1.4426950408889634
+        result = finish(acc, top, total, sink, v_scale, HAS_SINKS)
+        targets = out + sequence.to(tl.int64) * stride_out_batch + tokens * stride_out_token
+        targets += heads * stride_out_head
+        tl.store(targets[:, None] + dims[None, :], result.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["num_parts"])
+def merge_kernel(
+    partial_out,
+    partial_lse,
+    sinks,
+    out,
+    v_scale,
+    num_parts,
+    stride_out_batch,
+    stride_out_token,
+    stride_out_head,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    TILE_PARTS: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
+):
+    """Merge the parts of a row by their log-sum-exps. Grid: (query heads, query tokens, sequences)."""
+    head, token, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    row = (sequence.to(tl.int64) * tl.num_programs(1) + token) * tl.num_programs(0) + head
+    dims = tl.arange(0, PADDED_DIM)
+    acc = tl.zeros([PADDED_DIM], tl.float32)
+    total = 0.0
+    top = -1e30  # finite, so that no infinities are subtracted
+    if HAS_SINKS:
+        top = tl.maximum(tl.load(sinks + head) * 1.4426950408889634, -1e30)
+        total = 1.0
+    num_seen = 0
+    for start in tl.range(0, num_parts, TILE_PARTS):
+        parts = start + tl.arange(0, TILE_PARTS)
+        lse = tl.load(partial_lse + row * num_parts + parts, mask=parts < num_parts, other=float("-inf"))
+        is_part = lse > float("-inf")
+        pointers = partial_out + (row * num_parts + parts)[:, None] * HEAD_DIM + dims[None, :]
+        part = tl.load(pointers, mask=is_part[:, None] & (dims < HEAD_DIM)[None, :], other=0.0)
+        new_top = tl.maximum(top, tl.max(lse, 0))
+        weights = tl.exp2(lse - new_top)
+        shrink = tl.exp2(top - new_top)
+        acc = acc * shrink + tl.sum(weights[:, None] * part, 0)
+        total = total * shrink + tl.sum(weights, 0)
+        num_seen += tl.sum(is_part.to(tl.int32), 0)
+        top = new_top
+    result = tl.where(num_seen > 0, acc * (v_scale / tl.where(total == 0.0, 1.0, total)), 0.0)
+    target = out + sequence.to(tl.int64) * stride_out_batch + token * stride_out_token + head * stride_out_head
+    tl.store(target + dims, result.to(out.dtype.element_ty), mask=dims < HEAD_DIM)
+
+
+def tile_of(num_rows: int, kv: torch.Tensor, dtype: torch.dtype) -> Tile:
+    """Tile sizes of the first stage.
+
+    Decode waits for memory: what counts is that enough bytes are under way, with registers and shared memory
+    left for a second program on the multiprocessor. Loads of blocks depend on loads of the table, for which
+    Triton's pipeline keeps (num_stages - 1) // 2 tiles under way.
+
+    Args:
+        num_rows: query tokens times query heads of a KV head.
+        kv: one layer.
+        dtype: of the queries.
+    """
+    is_wide = kv.shape[4] > 128
+    if dtype == torch.float32:
+        return Tile(rows=16, tokens=16 if is_wide else 32, num_warps=8, num_stages=5)
+    rows = min(max(16, 1 << (num_rows - 1).bit_length()), 64)
+    return Tile(rows=rows, tokens=32 if is_wide else 64, num_warps=4, num_stages=5)
+
+
+def num_splits_of(num_programs: int, max_tokens: int, target: Target) -> int:
+    """How many splits fill the GPU.
+
+    Args:
+        num_programs: programs without splitting.
+        max_tokens: longest sequence that there can be.
+        target: the GPU.
+    """
+    wanted = -(-_WAVES * target.num_sms // max(num_programs, 1))
+    return max(1, min(wanted, -(-max_tokens // _MIN_SPLIT), _MAX_SPLITS))
+
+
+@dataclass(frozen=True, slots=True)
+class Partials:
+    """What the programs of the first stage leave to the second.
+
+    Attributes:
+        out: `[batch, query_len, num_query_heads, num_parts, head_dim]` (float32), each part normalised.
+        lse: `[batch, query_len, num_query_heads, num_parts]` (float32) log-sum-exps in base 2; -inf where a
+            part has no token.
+    """
+
+    out: torch.Tensor
+    lse: torch.Tensor
+
+    @classmethod
+    def take(cls, query: torch.Tensor, num_parts: int, workspace: Workspace | None) -> "Partials":
+        """From the workspace, or from torch's allocator."""
+        shape = (*query.shape[:3], num_parts)
+        if workspace is not None:
+            return cls(*workspace.take(((*shape, query.shape[3]), torch.float32), (shape, torch.float32)))
+        options = {"dtype": torch.float32, "device": query.device}
+        return cls(torch.empty(*shape, query.shape[3], **options), torch.empty(shape, **options))
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """How the tokens of a sequence are divided.
+
+    Attributes:
+        num_splits: programs along a sequence.
+        size: tokens of each; 0 to divide each sequence evenly.
+    """
+
+    num_splits: int
+    size: int
+
+    @classmethod
+    def settle(
+        cls, split_size: int | None, tile: Tile, num_programs: int, max_tokens: int, target: Target
+    ) -> "Splits":
+        """Of the caller's size if there is one, and else as many as fill the GPU."""
+        if split_size is None:
+            return cls(num_splits_of(num_programs, max_tokens, target), 0)
+        size = -(-split_size // tile.tokens) * tile.tokens
+        return cls(max(1, -(-max_tokens // size)), size)
+
+
+def launches(
+    query: torch.Tensor,
+    kv: torch.Tensor,
+    block_tables: torch.Tensor,
+    seq_lens: torch.Tensor,
+    options: AttentionOptions,
+    *,
+    out: torch.Tensor,
+    workspace: Workspace | None,
+    split_size: int | None,
+    target: Target,
+) -> list[Launch]:
+    """Describe the launches of `paged_decode`; arguments as there."""
+    check_for_gpu(query, kv, out, target)
+    batch, query_len, num_heads, _ = query.shape
+    num_kv_heads = kv.shape[2]
+    num_rows = query_len * (num_heads // num_kv_heads)
+    tile = tile_of(num_rows, kv, query.dtype)
+    num_programs = batch * num_kv_heads * -(-num_rows // tile.rows)
+    splits = Splits.settle(split_size, tile, num_programs, block_tables.shape[1] * kv.shape[3], target)
+    partials = Partials.take(query, splits.num_splits, workspace) if splits.num_splits > 1 else None
+    arguments = attention_arguments(query, kv, block_tables, seq_lens, options)
+    constants = attention_constants(kv, num_heads, options)
+    first = split_launch(arguments, constants, options, out, tile, splits, partials)
+    return [first] if partials is None else [first, merge_launch(partials, options, out)]
+
+
+def split_launch(
+    arguments: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    options: AttentionOptions,
+    out: torch.Tensor,
+    tile: Tile,
+    splits: Splits,
+    partials: Partials | None,
+    *,
+    first_tokens: torch.Tensor | None = None,
+    first_part: int = 0,
+) -> Launch:
+    """Describe the first stage.
+
+    Args:
+        arguments: of `attention_arguments`.
+        constants: of `attention_constants`.
+        options: of the call.
+        out: written if there are no partials.
+        tile: tile sizes.
+        splits: how the tokens are divided.
+        partials: where splits go; None for only one split.
+        first_tokens: `[batch]` (int32) tokens that others have seen to; None for none.
+        first_part: index of the first split among the parts.
+    """
+    query = arguments["query"]
+    batch, query_len, num_heads, _ = query.shape
+    num_rows = query_len * constants["GROUP"]
+    num_kv_heads = num_heads // constants["GROUP"]
+    return Launch(
+        kernel=decode_kernel,
+        grid=(num_kv_heads * -(-num_rows // tile.rows), splits.num_splits, batch),
+        arguments={
+            **arguments,
+            "first_tokens": first_tokens,
+            "sinks": options.sinks if partials is None else None,
+            "out": out,
+            "partial_out": None if partials is None else partials.out,
+            "partial_lse": None if partials is None else partials.lse,
+            "v_scale": options.v_scale,
+            "split_size": splits.size,
+            "num_splits": splits.num_splits,
+            "num_parts": 1 if partials is None else partials.lse.shape[3],
+            "first_part": first_part,
+            "stride_query_batch": query.stride(0),
+            "stride_query_token": query.stride(1),
+            **_out_strides(out),
+        },
+        constants={
+            **constants,
+            "QUERY_LEN": query_len,
+            "TILE_M": tile.rows,
+            "TILE_N": tile.tokens,
+            "MIN_SPLIT": _MIN_SPLIT,
+            "HAS_SINKS": partials is None and options.sinks is not None,
+            "HAS_FIRST": first_tokens is not None,
+            "IS_SPLIT": partials is not None,
+        },
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+    )
+
+
+def merge_launch(partials: Partials, options: AttentionOptions, out: torch.Tensor) -> Launch:
+    """Describe the second stage."""
+    batch, query_len, num_heads, head_dim = out.shape
+    return Launch(
+        kernel=merge_kernel,
+        grid=(num_heads, query_len, batch),
+        arguments={
+            "partial_out": partials.out,
+            "partial_lse": partials.lse,
+            "sinks": options.sinks,
+            "out": out,
+            "v_scale": options.v_scale,
+            "num_parts": partials.lse.shape[3],
+            **_out_strides(out),
+        },
+        constants={
+            "HEAD_DIM": head_dim,
+            "PADDED_DIM": padded(head_dim),
+            "TILE_PARTS": _MERGE_TILE,
+            "HAS_SINKS": options.sinks is not None,
+        },
+        num_warps=2,
+        num_stages=2,
+    )
+
+
+def _out_strides(out: torch.Tensor) -> dict[str, int]:
+    return {
+        "stride_out_batch": out.stride(0),
+        "stride_out_token": out.stride(1),
+        "stride_out_head": out.stride(2),
+    }

@@ -1,0 +1,133 @@
+"""What the attention kernels share: one tile of query rows attends to a range of a sequence's tokens.
+
+The rows of a tile are query tokens and heads of one KV head packed together, so that each key and value is
+read once for all of them. Softmax is computed online (Milakov & Gimelshein, arXiv:1805.02867, and
+FlashAttention, arXiv:2205.14135), in base 2: scores arrive multiplied by log2(e).
+"""
+
+import triton
+import triton.language as tl
+
+__all__ = ["attend", "finish", "load_rows"]
+
+
+@triton.jit
+def load_rows(pointers, is_row, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr):
+    """Rows of `HEAD_DIM` elements at `pointers` `[rows]`, zeros elsewhere: `[rows, PADDED_DIM]`."""
+    dims = tl.arange(0, PADDED_DIM)
+    mask = is_row[:, None] & (dims < HEAD_DIM)[None, :]
+    return tl.load(pointers[:, None] + dims[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def _load_kv(
+    base,
+    offsets,
+    is_token,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    IS_MASKED: tl.constexpr,
+):
+    """Keys or values of a tile, `[TILE_N, PADDED_DIM]`; zeros where there is no token."""
+    dims = tl.arange(0, PADDED_DIM)
+    pointers = base + offsets[:, None] + dims[None, :]
+    if IS_MASKED:
+        if HEAD_DIM == PADDED_DIM:
+            return tl.load(pointers, mask=is_token[:, None], other=0.0)
+        return tl.load(pointers, mask=is_token[:, None] & (dims < HEAD_DIM)[None, :], other=0.0)
+    if HEAD_DIM == PADDED_DIM:
+        return tl.load(pointers)
+    return tl.load(pointers, mask=(dims < HEAD_DIM)[None, :], other=0.0)
+
+
+@triton.jit
+def attend(
+    acc,
+    top,
+    total,
+    q,
+    row_positions,
+    keys,
+    values,
+    table,
+    begin,
+    end,
+    inner_scale,
+    outer_scale,
+    window,
+    stride_block,
+    stride_token,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE_N: tl.constexpr,
+    HAS_CAP: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    IS_MASKED: tl.constexpr,
+):
+    """Attend to the tokens from `begin` to `end` of one sequence.
+
+    Args:
+        acc: `[rows, PADDED_DIM]` (float32) sum of values, weighted relative to `top`.
+        top: `[rows]` (float32) largest score so far; -inf for none.
+        total: `[rows]` (float32) sum of weights.
+        q: `[rows, PADDED_DIM]` queries.
+        row_positions: `[rows]` where the queries stand; -1 for rows that see nothing.
+        keys: where the keys of this head begin.
+        values: likewise.
+        table: the sequence's blocks.
+        begin: first token; with blocks of `TILE_N` tokens or more a multiple of `TILE_N`.
+        end: behind the last token.
+        inner_scale: factor of query times key.
+        outer_scale: with a cap, factor of its tanh.
+        window: tokens that a query sees, with `HAS_WINDOW`.
+        stride_block: elements from block to block.
+        stride_token: elements from token to token.
+        IS_MASKED: without, every row sees every token, and there are whole tiles of them.
+
+    Returns:
+        acc, top and total with these tokens.
+    """
+    columns = tl.arange(0, TILE_N)
+    for start in tl.range(begin, end, TILE_N):
+        positions = start + columns
+        is_token = positions < end
+        if BLOCK_SIZE >= TILE_N:
+            block = tl.load(table + start // BLOCK_SIZE).to(tl.int64)
+        elif IS_MASKED:
+            block = tl.load(table + positions // BLOCK_SIZE, mask=is_token, other=0).to(tl.int64)
+        else:
+            block = tl.load(table + positions // BLOCK_SIZE).to(tl.int64)
+        offsets = block * stride_block + (positions % BLOCK_SIZE) * stride_token
+        k = _load_kv(keys, offsets, is_token, HEAD_DIM, PADDED_DIM, IS_MASKED).to(q.dtype)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * inner_scale
+        if HAS_CAP:
+            scores = (1.0 - 2.0 / (tl.exp2(scores) + 1.0)) * outer_scale  # tanh, of a score times 2 log2(e)
+        if IS_MASKED:
+            is_seen = is_token[None, :] & (positions[None, :] <= row_positions[:, None])
+            if HAS_WINDOW:
+                is_seen = is_seen & (positions[None, :] > row_positions[:, None] - window)
+            scores = tl.where(is_seen, scores, float("-inf"))
+        new_top = tl.maximum(top, tl.max(scores, 1))
+        reference = tl.where(new_top == float("-inf"), 0.0, new_top) if IS_MASKED else new_top
+        weights = tl.exp2(scores - reference[:, None])
+        shrink = tl.exp2(top - reference)
+        total = total * shrink + tl.sum(weights, 1)
+        v = _load_kv(values, offsets, is_token, HEAD_DIM, PADDED_DIM, IS_MASKED).to(q.dtype)
+        acc = tl.dot(weights.to(q.dtype), v, acc * shrink[:, None], input_precision="ieee")
+        top = new_top
+    return acc, top, total
+
+
+@triton.jit
+def finish(acc, top, total, sink, v_scale, HAS_SINKS: tl.constexpr):
+    """The output of rows that have seen all of their tokens: `[rows, PADDED_DIM]`; zeros if they saw none.
+
+    `sink` `[rows]` is a score in base 2.
+    """
+    is_empty = total == 0.0
+    if HAS_SINKS:
+        new_top = tl.maximum(tl.maximum(top, sink), -1e30)  # finite, so that no infinities are subtracted
+        total = total * tl.exp2(top - new_top) + tl.exp2(sink - new_top)
+        acc = acc * tl.exp2(top - new_top)[:, None]
+    return acc * (v_scale / tl.where(is_empty, 1.0, total))[:, None]
