@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,12 +32,10 @@ class Cache:
         """Keep figures; a folder that cannot be written keeps nothing."""
         path = self._path(key)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
+        with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(asdict(resources)))
             temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"

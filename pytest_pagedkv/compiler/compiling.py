@@ -62,8 +62,7 @@ def compile_unit(unit: Unit, cache: Cache) -> tuple[Resources, bool]:
     key = job.key
     if (found := cache.get(key)) is not None:
         return found, True
-    compiled = triton.compile(job.source, target=job.target, options=job.options)
-    resources = _resources(job, unit.arch, compiled)
+    resources = _resources(job, unit.arch, _compiled(job))
     cache.put(key, resources)
     return resources, False
 
@@ -78,6 +77,14 @@ def _job(variant: Described, arch: int) -> _Job:
     )
     options = {"num_warps": variant.num_warps, "num_stages": variant.num_stages}
     return _Job(variant, source, GPUTarget("cuda", arch, _WARP_SIZE), options)
+
+
+def _compiled(job: _Job) -> Any:
+    try:
+        return triton.compile(job.source, target=job.target, options=job.options)
+    except Exception as error:
+        told = f"kernel {job.variant.kernel.__name__}: {type(error).__name__}: {error}"
+        raise CompilerError(told) from error
 
 
 def _resources(job: _Job, arch: int, compiled: Any) -> Resources:

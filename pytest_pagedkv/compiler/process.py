@@ -52,7 +52,11 @@ class WorkerProcess:
         raise CompilerError("\n".join([*_last(told), *self._written_since(start)]))
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does, and clear up."""
+        self._end()
+        self._folder.cleanup()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -76,7 +80,7 @@ class WorkerProcess:
         if line:
             return json.loads(line), ""
         code = None if is_late else process.wait()
-        self.close()
+        self._end()
         return {}, f"took more than {self._timeout_s:g} s" if is_late else f"ended its process (code {code})"
 
     def _started(self) -> subprocess.Popen[str]:

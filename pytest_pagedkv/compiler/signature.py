@@ -18,7 +18,7 @@ _CONSTANT = "constexpr"
 _ALIGNMENT = 16
 _DIVISIBLE = ["tt.divisibility", _ALIGNMENT]
 _DTYPES = {
-    "bool": "i1",
+    "bool": "u1",
     "int8": "i8",
     "int16": "i16",
     "int32": "i32",
