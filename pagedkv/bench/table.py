@@ -18,8 +18,8 @@ _GOOD = 0.9
 
 LEGEND = (
     "Times with cold caches: best and median call. % of floor: the floor / the best. Error: the largest "
-    "|out - ref| / |ref| of any call, against 64 bits; 0 is exact. x NAME: our time / the peer's, median of the "
-    "rounds, below 1 where we are quicker."
+    "|out - ref| / |ref| of any call, against 64 bits; 0 is exact. x NAME: our time / the peer's, median "
+    "of the rounds, below 1 where we are quicker."
 )
 """What the columns say."""
 

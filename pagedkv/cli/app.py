@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from pagedkv.cli import generate, replay
+from pagedkv.cli import bench, generate, replay
 from pagedkv.cli.command import Command
 from pagedkv.cli.installed import add_installed
 from pagedkv.cli.output import printable
@@ -19,7 +19,7 @@ _EXIT_INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 _EXIT_BROKEN_PIPE = 141  # likewise SIGPIPE
 
 
-COMMANDS: Mapping[str, Command] = {"replay": replay, "generate": generate}
+COMMANDS: Mapping[str, Command] = {"replay": replay, "generate": generate, "bench": bench}
 """The commands of this package by name, in the order in which the help lists them; others are installed."""
 
 

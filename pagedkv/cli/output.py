@@ -4,11 +4,16 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-__all__ = ["Line", "print_json", "print_lines", "print_table", "printable", "progress_bar"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Line", "print_json", "print_lines", "print_rich", "print_table", "printable", "progress_bar"]
 
 Line = Iterable[tuple[str, str]]
 """A line of a terminal: texts, each with a style as rich names it, or ""."""
+_WIDEST = 240
 
 
 def print_json(values: Mapping[str, object]) -> None:
@@ -44,6 +49,16 @@ def print_lines(lines: Iterable[Line]) -> None:
         for line in lines:
             console.print(Text.assemble(*((printable(text), style) for text, style in line)), soft_wrap=True)
     sys.stdout.write(shown.get())
+
+
+def print_rich(what: "RenderableType") -> None:
+    """Print a table of rich's on stdout, as wide as it is; colour only where the terminal has it."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False, width=_WIDEST)
+    with console.capture() as shown:
+        console.print(what, soft_wrap=True)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in shown.get().splitlines()))
 
 
 def printable(text: str) -> str:
