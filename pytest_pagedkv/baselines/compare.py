@@ -11,10 +11,11 @@ from pytest_pagedkv.baselines.versioned import comparable, is_versioned
 __all__ = ["Difference", "Judgement", "Verdict", "differences", "judge"]
 
 _LOWER_IS_BETTER = re.compile(
-    r"(^|_)(allocated|blocks_peak|copies|copied|evictions|evicted|launches|misses|out_of_blocks|preemptions"
-    r"|preempted|python_calls|recomputed|spills|stalls|syncs|wasted)(_|$)"
+    r"(^|_)(allocated|blocks_peak|copies|copied|evictions|evicted|instructions|launches|misses"
+    r"|narrow_loads|narrow_stores|out_of_blocks|preemptions|preempted|python_calls|recomputed|registers"
+    r"|shared_memory|spill|spills|stack|stalls|syncs|wasted)(_|$)"
 )
-_HIGHER_IS_BETTER = re.compile(r"(^|_)(hit|hits|reuse|reused|revived)(_|$)")
+_HIGHER_IS_BETTER = re.compile(r"(^|_)(hit|hits|reuse|reused|revived|wide_loads|wide_stores)(_|$)")
 
 
 class Verdict(StrEnum):

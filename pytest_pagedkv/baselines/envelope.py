@@ -175,7 +175,7 @@ class Source:
     def _restore(self) -> str:
         if self._kind == "slower":
             return "restore the file from git, or delete it and accept again what is right"
-        what = "counters" if self._kind == "counters" else "timing"
+        what = self._kind if self._kind in ("counters", "kernels") else "timing"
         again = f"`pytest --pagedkv-perf --pagedkv-update={what}`"
         return f"restore the file from git, or delete it and run {again}"
 

@@ -19,19 +19,25 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Folder(Generic[E]):
-    """The baselines of one kind, one file per stem of a test file.
+    """The baselines of one kind, one file per stem of a test file, or all in one file.
 
     Attributes:
         path: the folder; it need not exist.
         shown: its name in messages.
         parse: reads the bytes of a file, whose name is for messages.
         render: the text of a file.
+        only: the one file that holds all benchmarks; beside it are files that are others' business.
     """
 
     path: Path
     shown: str
     parse: Callable[[bytes, str], dict[str, E]]
     render: Callable[[Mapping[str, E]], str]
+    only: str = ""
+
+    def file_of(self, key: str) -> str:
+        """The name of the file that holds a benchmark."""
+        return self.only or file_name(key)
 
     def read(self, but: str = "") -> dict[str, E]:
         """All entries.
@@ -92,7 +98,8 @@ class Folder(Generic[E]):
 
     def _paths(self) -> list[Path]:
         try:
-            return sorted(path for path in self.path.iterdir() if path.suffix == ".json")
+            found = sorted(path for path in self.path.iterdir() if path.suffix == ".json")
+            return [path for path in found if self.only in ("", path.name)]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -110,9 +117,9 @@ class Folder(Generic[E]):
                 f"{shown}: cannot be read ({error.strerror}); make it a readable file"
             ) from error
         for key in entries:
-            if file_name(key) != path.name:
+            if self.file_of(key) != path.name:
                 raise BaselineSchemaError(
-                    f"{shown}: {key!r} belongs into {file_name(key)}; move its line there"
+                    f"{shown}: {key!r} belongs into {self.file_of(key)}; move its line there"
                 )
         return entries
 

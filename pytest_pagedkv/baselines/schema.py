@@ -1,13 +1,17 @@
-"""The lines of counter baselines: `{"counters": {"cow_copies": 3}, "reason": "beams share less"}`."""
+"""The lines of counter baselines: `{"counters": {"cow_copies": 3}, "reason": "beams share less"}`.
+
+What the compiler says of a kernel are counters too, which belong to a compiler: a kind of their own.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_pagedkv.baselines.envelope import Line, parse_lines, render_lines
 
-__all__ = ["Entry", "parse", "render"]
+__all__ = ["COUNTERS", "KERNELS", "Entry", "parse", "render"]
 
-_KIND = "counters"
+COUNTERS, KERNELS = "counters", "kernels"
+"""The kinds of these files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +22,23 @@ class Entry:
     reason: str | None = None
 
 
-def render(entries: Mapping[str, Entry]) -> str:
+def render(entries: Mapping[str, Entry], kind: str = COUNTERS) -> str:
     """The text of a file with these entries; the same entries always give the same bytes."""
-    return render_lines(_KIND, {key: _as_json(entry) for key, entry in entries.items()})
+    return render_lines(kind, {key: _as_json(entry) for key, entry in entries.items()})
 
 
-def parse(data: bytes, file: str) -> dict[str, Entry]:
+def parse(data: bytes, file: str, kind: str = COUNTERS) -> dict[str, Entry]:
     """Read the bytes of a baseline file.
 
     Args:
         data: the file's content.
         file: its name, for messages.
+        kind: what it must be.
 
     Raises:
         BaselineSchemaError: names the file, the line where there is one, the fault and what to do.
     """
-    return {line.key: _entry(line) for line in parse_lines(data, file, _KIND)}
+    return {line.key: _entry(line) for line in parse_lines(data, file, kind)}
 
 
 def _as_json(entry: Entry) -> dict[str, object]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pytest_pagedkv.baselines.folder import Folder, file_name
+from pytest_pagedkv.baselines.folder import Folder
 from pytest_pagedkv.baselines.locking import locked
 from pytest_pagedkv.baselines.schema import Entry, parse, render
 
@@ -14,7 +14,7 @@ E = TypeVar("E")
 
 
 class Store(Generic[E]):
-    """The entries stored under `<directory>/<kind>/`, one file per stem of a test file.
+    """The entries stored under `<directory>/<kind>/`, one file per stem of a test file, or all in one file.
 
     Args:
         directory: the folder of all kinds; it need not exist.
@@ -22,6 +22,7 @@ class Store(Generic[E]):
         kind: the sub-folder.
         parse: reads the bytes of a file, whose name is for messages.
         render: the text of a file.
+        only: the one file, or "" for one per stem.
 
     Raises:
         BaselineError: a file cannot be read, or is not what it must be.
@@ -34,10 +35,11 @@ class Store(Generic[E]):
         kind: str,
         parse: Callable[[bytes, str], dict[str, E]],
         render: Callable[[Mapping[str, E]], str],
+        only: str = "",
     ) -> None:
         self.directory = directory
         self.shown = shown
-        self._folder = Folder(directory / kind, f"{shown}/{kind}", parse, render)
+        self._folder = Folder(directory / kind, f"{shown}/{kind}", parse, render, only)
         self._entries = self._folder.read()
 
     def keys(self) -> Collection[str]:
@@ -50,14 +52,15 @@ class Store(Generic[E]):
 
     def shown_file(self, key: str) -> str:
         """The file that holds this benchmark, as messages name it."""
-        return f"{self._folder.shown}/{file_name(key)}"
+        return f"{self._folder.shown}/{self._folder.file_of(key)}"
 
     def with_changes(self, changes: Mapping[str, E | None]) -> dict[str, str]:
         """Names and texts of the files that these changes touch; None removes an entry."""
-        names = {file_name(key) for key in changes}
+        file_of = self._folder.file_of
+        names = {file_of(key) for key in changes}
         entries = _changed(self._entries, changes)
         return {
-            name: self._folder.render({k: e for k, e in entries.items() if file_name(k) == name})
+            name: self._folder.render({k: e for k, e in entries.items() if file_of(k) == name})
             for name in sorted(names)
         }
 
@@ -65,7 +68,7 @@ class Store(Generic[E]):
         """The changes in parts, one for each file, to be written one by one."""
         parts: dict[str, dict[str, E | None]] = {}
         for key in sorted(changes):
-            parts.setdefault(file_name(key), {})[key] = changes[key]
+            parts.setdefault(self._folder.file_of(key), {})[key] = changes[key]
         return [parts[name] for name in sorted(parts)]
 
     def write(self, changes: Mapping[str, E | None]) -> None:
@@ -77,7 +80,7 @@ class Store(Generic[E]):
             BaselineError: a file cannot be written, or is no baseline file any more; it is as it was.
         """
         for part in self.by_file(changes):
-            name = file_name(next(iter(part)))
+            name = self._folder.file_of(next(iter(part)))
             with self._folder.naming(name), locked(self.directory):
                 self._folder.replace(name, _changed(self._folder.read_file(name), part))
 
@@ -87,7 +90,7 @@ class Store(Generic[E]):
         Raises:
             BaselineError: one could not.
         """
-        self._folder.check_writable({file_name(key) for key in keys})
+        self._folder.check_writable({self._folder.file_of(key) for key in keys})
 
 
 class Baselines(Store[Entry]):

@@ -8,8 +8,9 @@ from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines.commands.moves import moves
 from pytest_pagedkv.baselines.commands.runfile import Measurement, RunFile
 from pytest_pagedkv.baselines.compare import Verdict
+from pytest_pagedkv.baselines.kernels import Kernels
 from pytest_pagedkv.baselines.schema import Entry
-from pytest_pagedkv.baselines.store import Baselines
+from pytest_pagedkv.baselines.store import Baselines, Store
 from pytest_pagedkv.baselines.timing import StoredResult, judge_timing, updated
 from pytest_pagedkv.baselines.timing_schema import TimingEntry
 from pytest_pagedkv.baselines.timing_store import Change, Timings
@@ -57,10 +58,11 @@ class Acceptance:
         self.refused: dict[str, str] = {}
         self._python = run_file.python
         self._baselines = Baselines(directory, shown)
+        self._kernels = Kernels(directory, shown)
         environment = run_file.environment
         timings = None if environment is None else Timings(directory, shown, environment)
         self._timings = timings if timings is not None and timings.is_comparable else None
-        self._counters: dict[str, Mapping[str, int]] = {}
+        self._entries: dict[Store[Entry], dict[str, Mapping[str, int]]] = {}
         self._times: dict[str, StoredResult] = {}
 
     def add(self, wanted: Iterable[Measurement]) -> None:
@@ -88,14 +90,14 @@ class Acceptance:
         Raises:
             BaselineError: a file cannot be written, and is as it was.
         """
-        entries = {key: Entry(counters, reason) for key, counters in self._counters.items()}
         changes = {key: _change(result, reason) for key, result in self._times.items()}
         self._check_writable()
         written: list[str] = []
         try:
-            for part in self._baselines.by_file(entries):
-                self._baselines.write(part)
-                written.append(self._baselines.shown_file(next(iter(part))))
+            for stored, counted in self._entries.items():
+                for part in stored.by_file({key: Entry(each, reason) for key, each in counted.items()}):
+                    stored.write(part)
+                    written.append(stored.shown_file(next(iter(part))))
             if changes and self._timings is not None:
                 keys = self._timings.update(changes)
                 written += sorted({self._timings.shown_file(key) for key in keys})
@@ -104,23 +106,25 @@ class Acceptance:
         return written
 
     def _check_writable(self) -> None:
-        if self._counters:
-            self._baselines.check_writable(self._counters)
+        for stored, counted in self._entries.items():
+            stored.check_writable(counted)
         if self._times and self._timings is not None:
             self._timings.check_writable(self._times)
 
     def _add_counters(self, each: Measurement) -> None:
-        counted, stored = each.judged_counters, self._baselines.get(each.key)
+        store = self._kernels.of(each.toolchain) if each.toolchain else self._baselines
+        counted, stored = each.judged_counters, store.get(each.key)
         if counted is None:
             return
+        entries = self._entries.setdefault(store, {})
         if stored is None:
             self._note(each.key, f"{len(counted)} counters (new)", is_new=True)
-            self._counters[each.key] = counted
+            entries[each.key] = counted
             return
         before = Entry(comparable(stored.counters, counted, self._python))
         for move in moves(before, Entry(counted)):
             self._note(each.key, f"{move.name} {' -> '.join(move.sides)} ({move.verdict})", is_new=False)
-            self._counters[each.key] = kept(stored.counters, self._python) | dict(counted)
+            entries[each.key] = kept(stored.counters, self._python) | dict(counted)
 
     def _add_time(self, each: Measurement) -> None:
         if each.timed is None or self._timings is None:

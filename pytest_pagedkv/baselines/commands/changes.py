@@ -8,7 +8,7 @@ from typing import Any
 from pytest_pagedkv.baselines.commands.moves import Move, as_json, moves
 from pytest_pagedkv.baselines.commands.snapshot import Place, Snapshot, Stored
 from pytest_pagedkv.baselines.fingerprint import mismatches
-from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.schema import COUNTERS, Entry
 from pytest_pagedkv.baselines.versioned import comparable
 
 __all__ = ["Change", "Comparison", "Kind", "compare"]
@@ -113,7 +113,7 @@ class Comparison:
         found: dict[str, list[Change]] = {}
         for change in sorted(self.changes, key=lambda each: each.place[:2]):
             place = change.place
-            title = "" if place.kind == "counters" else f"{place.kind} {place.environment}".strip()
+            title = "" if place.kind == COUNTERS else f"{place.kind} {place.environment}".strip()
             found.setdefault(title, []).append(change)
         return list(found.items())
 

@@ -12,7 +12,7 @@ from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines.commands.snapshot import Place, Snapshot, Stored
 from pytest_pagedkv.baselines.compare import Verdict
 from pytest_pagedkv.baselines.fingerprint import Fingerprint
-from pytest_pagedkv.baselines.schema import Entry
+from pytest_pagedkv.baselines.schema import COUNTERS, KERNELS, Entry
 from pytest_pagedkv.baselines.timing import TimedRun
 from pytest_pagedkv.baselines.timing_schema import TimingEntry
 
@@ -26,6 +26,7 @@ _AGAIN = "run `pytest --pagedkv-perf` again to get a new one"
 _THRESHOLD = 0.07
 _TINY, _HUGE = 1e-300, 1e300
 _PHASES = ("setup", "call", "teardown")
+_TOOLCHAIN = re.compile(r"[\w.+-]+", re.ASCII)
 _HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -43,6 +44,7 @@ class Measurement:
         failed_gate: the gate alone made its call fail.
         threshold: relative change of time above which its gate fails.
         timed: its time, in the environment of the run; None if there is none.
+        toolchain: what compiled the kernel that its counters are of, or "".
     """
 
     key: str
@@ -54,6 +56,7 @@ class Measurement:
     failed_gate: bool
     threshold: float
     timed: TimedRun | None
+    toolchain: str = ""
 
     @property
     def refusal(self) -> str | None:
@@ -117,7 +120,8 @@ class RunFile:
     def _entries(self, each: Measurement) -> dict[Place, Stored]:
         found: dict[Place, Stored] = {}
         if each.judged_counters is not None:
-            found[Place("counters", "", each.key)] = Entry(each.judged_counters)
+            kind = KERNELS if each.toolchain else COUNTERS
+            found[Place(kind, each.toolchain, each.key)] = Entry(each.judged_counters)
         if each.timed is not None and self.environment is not None:
             timed = each.timed
             found[Place("timing", self.environment.slug, each.key)] = TimingEntry(
@@ -203,6 +207,7 @@ class _Reader:
             failed_gate=bool(data.get("failed_gate", verdict is not None)),
             threshold=self._number(data.get("threshold") or _THRESHOLD, f"the threshold of {key!r}"),
             timed=self._timed(key, data, environment),
+            toolchain=self._toolchain(key, data.get("toolchain")),
         )
 
     def _counters(self, key: str, value: object) -> Mapping[str, int]:
@@ -211,6 +216,14 @@ class _Reader:
             if isinstance(count, bool) or not isinstance(count, int):
                 self._fail(f"is damaged: counter {name!r} of {key!r} is {count!r:.40}, not an integer")
         return counters
+
+    def _toolchain(self, key: str, value: object) -> str:
+        """Names a file, and so has to be a name."""
+        if value is None:
+            return ""
+        if not isinstance(value, str) or not _TOOLCHAIN.fullmatch(value):
+            self._fail(f"is damaged: the toolchain of {key!r} is {value!r:.40}, which is none")
+        return value
 
     def _timed(self, key: str, data: Mapping[str, Any], environment: Fingerprint | None) -> TimedRun | None:
         """The time, if the run says all that a baseline has to say, and if it is of this device."""

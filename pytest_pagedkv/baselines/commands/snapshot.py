@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines.folder import Folder
-from pytest_pagedkv.baselines.schema import Entry, parse, render
+from pytest_pagedkv.baselines.kernels import kernel_folders
+from pytest_pagedkv.baselines.schema import COUNTERS, KERNELS, Entry, parse, render
 from pytest_pagedkv.baselines.slower import SLOWER, Slowdown, parse_slowdowns, render_slowdowns
 from pytest_pagedkv.baselines.timing_schema import (
     TimingEntry,
@@ -27,7 +28,7 @@ __all__ = [
     "folders",
 ]
 
-KINDS = ("counters", "timing", SLOWER)
+KINDS = (COUNTERS, "timing", SLOWER, KERNELS)
 """Sub-folders of a folder of baselines."""
 
 ENVIRONMENT = "env.json"
@@ -38,7 +39,7 @@ Stored = Entry | TimingEntry | Slowdown
 
 
 class Place(NamedTuple):
-    """Where an entry stands: its kind, the environment it was taken in ("" if in any), and its benchmark."""
+    """Where an entry stands: its kind, the environment or toolchain it is of ("" for any), its benchmark."""
 
     kind: str
     environment: str
@@ -74,7 +75,9 @@ class Snapshot:
 
 def folders(directory: Path, shown: str) -> Iterator[tuple[str, str, Folder[Any]]]:
     """The folders of files that a folder of baselines has, with their kind and environment."""
-    yield "counters", "", Folder(directory / "counters", f"{shown}/counters", parse, render)
+    yield COUNTERS, "", Folder(directory / COUNTERS, f"{shown}/{COUNTERS}", parse, render)
+    for toolchain, kernels in kernel_folders(directory, shown).items():
+        yield KERNELS, toolchain, kernels
     yield SLOWER, "", Folder(directory / SLOWER, f"{shown}/{SLOWER}", parse_slowdowns, render_slowdowns)
     timing = directory / "timing"
     for path in sorted(timing.iterdir()) if timing.is_dir() else ():
@@ -99,7 +102,7 @@ def folder_snapshot(directory: Path, shown: str, label: str | None = None) -> Sn
     for kind, environment, folder in folders(directory, shown):
         found = folder.read(but=ENVIRONMENT)
         entries |= {Place(kind, environment, key): entry for key, entry in found.items()}
-        if environment and found:
+        if kind == "timing" and found:
             environments[environment] = _environment(folder)
     return Snapshot(label=label or shown, entries=entries, environments=environments)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_pagedkv.baselines.commands.snapshot import ENVIRONMENT, folders
-from pytest_pagedkv.baselines.folder import Folder, file_name
+from pytest_pagedkv.baselines.folder import Folder
 from pytest_pagedkv.baselines.locking import locked
 
 __all__ = ["drop"]
@@ -34,4 +34,4 @@ def drop(directory: Path, shown: str, keys: Collection[str]) -> None:
 
 def _names(folder: Folder[Any], keys: Collection[str]) -> list[str]:
     """The files that have one of these benchmarks."""
-    return sorted({file_name(key) for key in folder.read(but=ENVIRONMENT) if key in keys})
+    return sorted({folder.file_of(key) for key in folder.read(but=ENVIRONMENT) if key in keys})
