@@ -42,8 +42,8 @@ def check_attention(
         )
     if seq_lens.shape != block_tables.shape[:1]:
         raise KernelInputError(
-            f"seq_lens has the shape {list(seq_lens.shape)} for {block_tables.shape[0]} rows of block_tables; "
-            "each sequence has one length and one row"
+            f"seq_lens has the shape {list(seq_lens.shape)} for {block_tables.shape[0]} rows of "
+            "block_tables; each sequence has one length and one row"
         )
     _check_integers(query, block_tables=block_tables, seq_lens=seq_lens, **integers)
     _check_options(query, kv, options)
@@ -52,7 +52,8 @@ def check_attention(
 def _check_kv(kv: torch.Tensor) -> None:
     if kv.ndim != 5 or kv.shape[1] != 2:
         raise KernelInputError(
-            f"kv has the shape {list(kv.shape)}; it must be [num_blocks, 2, num_kv_heads, block_size, head_dim]"
+            f"kv has the shape {list(kv.shape)}; it must be "
+            "[num_blocks, 2, num_kv_heads, block_size, head_dim]"
         )
     if kv.stride(-1) != 1:
         raise KernelInputError(f"kv has the strides {kv.stride()}; the head_dim elements must be contiguous")
@@ -60,44 +61,57 @@ def _check_kv(kv: torch.Tensor) -> None:
 
 def _check_query(query: torch.Tensor, kv: torch.Tensor, out: torch.Tensor) -> None:
     if query.dtype not in _QUERY_DTYPES:
-        raise KernelInputError(f"query is {query.dtype}; it must be one of {', '.join(map(str, _QUERY_DTYPES))}")
+        raise KernelInputError(
+            f"query is {query.dtype}; it must be one of {', '.join(map(str, _QUERY_DTYPES))}"
+        )
     if kv.dtype not in (query.dtype, FP8_DTYPE):
         raise KernelInputError(
             f"query is {query.dtype} and kv {kv.dtype}; kv must be {query.dtype} or {FP8_DTYPE}: convert one"
         )
     num_heads, head_dim = query.shape[-2:]
     if head_dim != kv.shape[4]:
-        raise KernelInputError(f"query has heads of {head_dim} elements and kv of {kv.shape[4]}; they must match")
+        raise KernelInputError(
+            f"query has heads of {head_dim} elements and kv of {kv.shape[4]}; they must match"
+        )
     if num_heads == 0 or num_heads % kv.shape[2]:
         raise KernelInputError(
-            f"{num_heads} query heads cannot share {kv.shape[2]} KV heads evenly; the first must be a multiple"
+            f"{num_heads} query heads cannot share {kv.shape[2]} KV heads evenly: the first must be a multiple "
+            "of the second"
         )
     if out.shape != query.shape or out.dtype != query.dtype:
         raise KernelInputError(
-            f"out is {out.dtype} {list(out.shape)} and query {query.dtype} {list(query.shape)}; they must match"
+            f"out is {out.dtype} {list(out.shape)} and query {query.dtype} "
+            f"{list(query.shape)}; they must match"
         )
     for name, tensor in (("kv", kv), ("out", out)):
         if tensor.device != query.device:
             raise KernelInputError(f"{name} is on {tensor.device} and query on {query.device}; move one")
     for name, tensor in (("query", query), ("out", out)):
         if tensor.stride(-1) != 1:
-            raise KernelInputError(f"{name} has the strides {tensor.stride()}; the last must be 1: contiguous()")
+            raise KernelInputError(
+                f"{name} has the strides {tensor.stride()}; the last must be 1: contiguous()"
+            )
 
 
 def _check_integers(query: torch.Tensor, **integers: torch.Tensor) -> None:
     for name, tensor in integers.items():
         if tensor.dtype != torch.int32:
-            raise KernelInputError(f"{name} is {tensor.dtype}; it must be torch.int32: convert it once, not here")
+            raise KernelInputError(
+                f"{name} is {tensor.dtype}; it must be torch.int32: convert it once, not here"
+            )
         if tensor.device != query.device:
             raise KernelInputError(f"{name} is on {tensor.device} and query on {query.device}; move one")
         if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
-            raise KernelInputError(f"{name} has the strides {tensor.stride()}; the last must be 1: contiguous()")
+            raise KernelInputError(
+                f"{name} has the strides {tensor.stride()}; the last must be 1: contiguous()"
+            )
 
 
 def _check_options(query: torch.Tensor, kv: torch.Tensor, options: AttentionOptions) -> None:
     if kv.dtype != FP8_DTYPE and (options.k_scale, options.v_scale) != (1.0, 1.0):
         raise KernelInputError(
-            f"scales {options.k_scale} and {options.v_scale} with kv in {kv.dtype}; scales are for {FP8_DTYPE}"
+            f"scales {options.k_scale} and {options.v_scale} with kv in {kv.dtype}; scales are for "
+            f"{FP8_DTYPE}"
         )
     sinks = options.sinks
     if sinks is None:

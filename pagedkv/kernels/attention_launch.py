@@ -1,8 +1,7 @@
-"""What the launchers of the attention kernels share: checks for the GPU, arguments by name, tile sizes."""
+"""What the launchers of the attention kernels share: checks for the GPU, arguments by name."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +11,14 @@ from pagedkv.kernels.launch import Target, require_aligned
 from pagedkv.kernels.options import AttentionOptions
 from pagedkv.kv_store import FP8_DTYPE
 
-__all__ = ["HEAD_DIMS", "MIN_FP8_ARCH", "Tile", "attention_arguments", "attention_constants", "check_for_gpu", "padded"]
+__all__ = [
+    "HEAD_DIMS",
+    "MIN_FP8_ARCH",
+    "attention_arguments",
+    "attention_constants",
+    "check_for_gpu",
+    "padded",
+]
 
 HEAD_DIMS = (64, 80, 96, 128, 256)
 """Elements of a head that the GPU kernels are compiled for."""
@@ -24,23 +30,6 @@ _BLOCK_SIZES = (8, 16, 32, 64, 128, 256)
 _LOG2_E = math.log2(math.e)
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """How a program works.
-
-    Attributes:
-        rows: query rows (tokens times heads of one KV head) of a program, 16 at least.
-        tokens: cached tokens of one step of its loop.
-        num_warps: warps.
-        num_stages: steps whose loads are under way at once.
-    """
-
-    rows: int
-    tokens: int
-    num_warps: int
-    num_stages: int
-
-
 def check_for_gpu(query: torch.Tensor, kv: torch.Tensor, out: torch.Tensor, target: Target) -> None:
     """Check what only the GPU kernels ask for.
 
@@ -49,7 +38,9 @@ def check_for_gpu(query: torch.Tensor, kv: torch.Tensor, out: torch.Tensor, targ
     """
     head_dim, block_size = kv.shape[4], kv.shape[3]
     if head_dim not in HEAD_DIMS:
-        raise KernelInputError(f"head_dim is {head_dim}; the GPU kernels take {', '.join(map(str, HEAD_DIMS))}")
+        raise KernelInputError(
+            f"head_dim is {head_dim}; the GPU kernels take {', '.join(map(str, HEAD_DIMS))}"
+        )
     if block_size not in _BLOCK_SIZES:
         raise KernelInputError(
             f"block_size is {block_size}; the GPU kernels take {', '.join(map(str, _BLOCK_SIZES))}"
@@ -89,7 +80,9 @@ def attention_arguments(
     }
 
 
-def attention_constants(kv: torch.Tensor, num_query_heads: int, options: AttentionOptions) -> Mapping[str, Any]:
+def attention_constants(
+    kv: torch.Tensor, num_query_heads: int, options: AttentionOptions
+) -> Mapping[str, Any]:
     """What every attention kernel has compiled in."""
     _, _, num_kv_heads, block_size, head_dim = kv.shape
     return {

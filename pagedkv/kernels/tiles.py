@@ -8,7 +8,7 @@ FlashAttention, arXiv:2205.14135), in base 2: scores arrive multiplied by log2(e
 import triton
 import triton.language as tl
 
-__all__ = ["attend", "finish", "load_rows"]
+__all__ = ["attend", "finish", "load_rows", "split_range"]
 
 
 @triton.jit
@@ -17,6 +17,24 @@ def load_rows(pointers, is_row, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr
     dims = tl.arange(0, PADDED_DIM)
     mask = is_row[:, None] & (dims < HEAD_DIM)[None, :]
     return tl.load(pointers[:, None] + dims[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def split_range(first, length, split, split_size, num_splits, TILE_N: tl.constexpr, MIN_SPLIT: tl.constexpr):
+    """The tokens of a split of a sequence: begin and end, equal or crossed if there are none.
+
+    With a `split_size`, splits lie at multiples of it, whatever else is in the batch. Without (0), the tokens
+    from `first` to `length` are divided evenly, into parts of `MIN_SPLIT` tokens or more.
+    """
+    if split_size == 0:
+        each = (tl.maximum(length - first, 0) + num_splits - 1) // num_splits
+        size = (tl.maximum(each, MIN_SPLIT) + TILE_N - 1) // TILE_N * TILE_N
+        begin = first + split * size
+        end = begin + size
+    else:
+        end = (first // split_size + split + 1) * split_size
+        begin = tl.maximum(first, end - split_size)
+    return begin, tl.minimum(end, length)
 
 
 @triton.jit
@@ -83,6 +101,12 @@ def attend(
         window: tokens that a query sees, with `HAS_WINDOW`.
         stride_block: elements from block to block.
         stride_token: elements from token to token.
+        HEAD_DIM: elements of a head.
+        PADDED_DIM: the power of two that holds them.
+        BLOCK_SIZE: tokens of a block.
+        TILE_N: tokens of a step.
+        HAS_CAP: scores are bounded.
+        HAS_WINDOW: queries see the last tokens only; counts with `IS_MASKED`.
         IS_MASKED: without, every row sees every token, and there are whole tiles of them.
 
     Returns:

@@ -59,7 +59,7 @@ class Workspace:
     def _grow(self, num_bytes: int) -> None:
         if self._device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             raise ConfigError(
-                f"a call being captured needs {num_bytes} bytes of workspace, and there are {self.num_bytes}: "
+                f"a call being captured needs {num_bytes} bytes of workspace, there are {self.num_bytes}: "
                 "make the call once before capturing, or make the workspace that large"
             )
         self._memory = torch.empty(num_bytes, dtype=torch.uint8, device=self._device)

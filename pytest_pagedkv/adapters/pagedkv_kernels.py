@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_pagedkv.conformance.kernels.adapter import (
     AttentionOptions,
@@ -49,10 +49,10 @@ class CPUKernels(KernelAdapter):
     """The public functions, with tensors on the CPU."""
 
     features = _FEATURES
-    dtypes = ("float32", "float16", "bfloat16")
+    dtypes: ClassVar[Sequence[str]] = ("float32", "float16", "bfloat16")
     layouts = tuple(Layout)
-    block_sizes = (1, 4, 8, 16)
-    head_dims = (8, 64, 80)
+    block_sizes: ClassVar[Sequence[int]] = (1, 4, 8, 16)
+    head_dims: ClassVar[Sequence[int]] = (8, 64, 80)
     gqa_ratios = (1, 2, 3, 4)
     query_lens = (1, 2, 5)
 
@@ -181,5 +181,5 @@ class TritonKernels(CPUKernels):
 
         from pagedkv.kernels.dispatch import using
 
-        with using("gpu"), np.errstate(over="ignore"):  # infinities are meant, as on a GPU
+        with using("gpu"), np.errstate(over="ignore", divide="ignore"):  # infinities are meant, as on a GPU
             kernel(*args, **options)

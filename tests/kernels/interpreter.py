@@ -1,8 +1,8 @@
 """Triton's interpreter with bfloat16 arithmetic that is right, and without its slowest habit.
 
-The interpreter keeps bfloat16 as bit patterns and multiplies those; upstream declined to repair it. Our kernels
-compute in bfloat16 only in matrix products and conversions, so those two are repaired. It also walks all names
-of `triton.language` for every program that it runs; here it remembers them.
+The interpreter keeps bfloat16 as bit patterns and multiplies those; upstream declined to repair it. Our
+kernels compute in bfloat16 only in matrix products and conversions, so those two are repaired. It also walks
+all names of `triton.language` for every program that it runs; here it remembers them.
 """
 
 import functools

@@ -93,7 +93,8 @@ def check_decode(
     """
     if query.ndim != 4 or query.shape[1] < 1:
         raise KernelInputError(
-            f"query has the shape {list(query.shape)}; it must be [batch, query_len, num_query_heads, head_dim]"
+            f"query has the shape {list(query.shape)}; it must be "
+            "[batch, query_len, num_query_heads, head_dim]"
         )
     check_attention(query, kv, block_tables, seq_lens, options, out)
     if query.shape[0] != seq_lens.shape[0]:

@@ -17,7 +17,6 @@ import triton
 import triton.language as tl
 
 from pagedkv.kernels.attention_launch import (
-    Tile,
     attention_arguments,
     attention_constants,
     check_for_gpu,
@@ -25,18 +24,23 @@ from pagedkv.kernels.attention_launch import (
 )
 from pagedkv.kernels.launch import Launch, Target
 from pagedkv.kernels.options import AttentionOptions
-from pagedkv.kernels.tiles import attend, finish, load_rows
+from pagedkv.kernels.tiles import attend, finish, load_rows, split_range
+from pagedkv.kernels.tuning import Tile, decode_tile
 from pagedkv.kernels.workspace import Workspace
 
-__all__ = ["Partials", "Splits", "launches", "merge_launch", "num_splits_of", "split_launch", "tile_of"]
+__all__ = ["MIN_SPLIT", "Partials", "Splits", "launches", "merge_launch", "num_splits_of", "split_launch"]
 
-_MIN_SPLIT = 256  # tokens: below, the second stage costs more than the first one gains
+MIN_SPLIT = 256
+"""Tokens of a split, at least: below, the second stage costs more than the first one gains."""
+
 _MAX_SPLITS = 128
 _MERGE_TILE = 16  # parts that the second stage takes at once
 _WAVES = 2  # programs per multiprocessor that hide each other's latency
 
 
-@triton.jit(do_not_specialize=["window", "stride_table", "split_size", "num_splits", "num_parts", "first_part"])
+@triton.jit(
+    do_not_specialize=["window", "stride_table", "split_size", "num_splits", "num_parts", "first_part"]
+)
 def decode_kernel(
     query,
     kv,
@@ -99,19 +103,11 @@ def decode_kernel(
         first = tl.load(first_tokens + sequence)
     if HAS_WINDOW:
         first = tl.maximum(first, (length - QUERY_LEN + 1 - window) // TILE_N * TILE_N)
-    if split_size == 0:
-        each = (tl.maximum(length - first, 0) + num_splits - 1) // num_splits
-        split_size = (tl.maximum(each, MIN_SPLIT) + TILE_N - 1) // TILE_N * TILE_N
-        begin = first + split * split_size
-    else:
-        first_split = first // split_size  # splits lie at multiples of their size in every sequence
-        begin = tl.maximum(first, (first_split + split) * split_size)
-        split_size = (first_split + split + 1) * split_size - begin
-    end = tl.minimum(begin + split_size, length)
+    begin, end = split_range(first, length, split, split_size, num_splits, TILE_N, MIN_SPLIT)
 
     row64 = ((sequence.to(tl.int64) * QUERY_LEN + tokens) * (num_kv_heads * GROUP) + heads) * num_parts
     row64 += first_part + split
-    if IS_SPLIT:
+    if IS_SPLIT:  # noqa: SIM102  (decided when the kernel is compiled)
         if begin >= end:
             tl.store(partial_lse + row64, tl.full([TILE_M], float("-inf"), tl.float32), mask=is_row)
             return
@@ -203,27 +199,10 @@ def merge_kernel(
         num_seen += tl.sum(is_part.to(tl.int32), 0)
         top = new_top
     result = tl.where(num_seen > 0, acc * (v_scale / tl.where(total == 0.0, 1.0, total)), 0.0)
-    target = out + sequence.to(tl.int64) * stride_out_batch + token * stride_out_token + head * stride_out_head
+    target = (
+        out + sequence.to(tl.int64) * stride_out_batch + token * stride_out_token + head * stride_out_head
+    )
     tl.store(target + dims, result.to(out.dtype.element_ty), mask=dims < HEAD_DIM)
-
-
-def tile_of(num_rows: int, kv: torch.Tensor, dtype: torch.dtype) -> Tile:
-    """Tile sizes of the first stage.
-
-    Decode waits for memory: what counts is that enough bytes are under way, with registers and shared memory
-    left for a second program on the multiprocessor. Loads of blocks depend on loads of the table, for which
-    Triton's pipeline keeps (num_stages - 1) // 2 tiles under way.
-
-    Args:
-        num_rows: query tokens times query heads of a KV head.
-        kv: one layer.
-        dtype: of the queries.
-    """
-    is_wide = kv.shape[4] > 128
-    if dtype == torch.float32:
-        return Tile(rows=16, tokens=16 if is_wide else 32, num_warps=8, num_stages=5)
-    rows = min(max(16, 1 << (num_rows - 1).bit_length()), 64)
-    return Tile(rows=rows, tokens=32 if is_wide else 64, num_warps=4, num_stages=5)
 
 
 def num_splits_of(num_programs: int, max_tokens: int, target: Target) -> int:
@@ -235,7 +214,7 @@ def num_splits_of(num_programs: int, max_tokens: int, target: Target) -> int:
         target: the GPU.
     """
     wanted = -(-_WAVES * target.num_sms // max(num_programs, 1))
-    return max(1, min(wanted, -(-max_tokens // _MIN_SPLIT), _MAX_SPLITS))
+    return max(1, min(wanted, -(-max_tokens // MIN_SPLIT), _MAX_SPLITS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +236,8 @@ class Partials:
         shape = (*query.shape[:3], num_parts)
         if workspace is not None:
             return cls(*workspace.take(((*shape, query.shape[3]), torch.float32), (shape, torch.float32)))
-        options = {"dtype": torch.float32, "device": query.device}
-        return cls(torch.empty(*shape, query.shape[3], **options), torch.empty(shape, **options))
+        parts = torch.empty(*shape, query.shape[3], dtype=torch.float32, device=query.device)
+        return cls(parts, torch.empty(shape, dtype=torch.float32, device=query.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +280,7 @@ def launches(
     batch, query_len, num_heads, _ = query.shape
     num_kv_heads = kv.shape[2]
     num_rows = query_len * (num_heads // num_kv_heads)
-    tile = tile_of(num_rows, kv, query.dtype)
+    tile = decode_tile(num_rows, kv, query.dtype, target)
     num_programs = batch * num_kv_heads * -(-num_rows // tile.rows)
     splits = Splits.settle(split_size, tile, num_programs, block_tables.shape[1] * kv.shape[3], target)
     partials = Partials.take(query, splits.num_splits, workspace) if splits.num_splits > 1 else None
@@ -364,7 +343,7 @@ def split_launch(
             "QUERY_LEN": query_len,
             "TILE_M": tile.rows,
             "TILE_N": tile.tokens,
-            "MIN_SPLIT": _MIN_SPLIT,
+            "MIN_SPLIT": MIN_SPLIT,
             "HAS_SINKS": partials is None and options.sinks is not None,
             "HAS_FIRST": first_tokens is not None,
             "IS_SPLIT": partials is not None,

@@ -1,0 +1,25 @@
+"""Which sequences of a batch begin with the same blocks."""
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["SharedPrefixes"]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefixes:
+    """Groups of neighbouring sequences, such as forks, beams, or requests with one system prompt.
+
+    Attributes:
+        group_starts: `[num_groups + 1]` (int32); group i has the sequences `group_starts[i]:group_starts[i +
+            1]` of the batch.
+        prefix_lens: `[batch]` (int32) leading tokens of each sequence that its group has in the same blocks:
+            one number within a group, a multiple of the block size; 0 for none.
+        max_group_size: most sequences in a group, or more: it shapes the launch, and does not have to be
+            exact.
+    """
+
+    group_starts: torch.Tensor
+    prefix_lens: torch.Tensor
+    max_group_size: int
