@@ -17,6 +17,7 @@ FP8_DTYPE = torch.float8_e4m3fn
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, FP8_DTYPE)
 _ALIGNMENT = 256  # bytes
+_VECTOR_BYTES = 16
 
 
 class KVLayout(enum.Enum):
@@ -62,14 +63,14 @@ class KVLayers:
 
     Args:
         tensors: of each layer, the view `[num_blocks, 2, num_kv_heads, block_size, head_dim]`; all of one
-            shape, dtype, device and strides.
+            shape, dtype, device and strides, and at multiples of 16 bytes.
 
     Attributes:
         tensors: those views.
         pointers: `[num_layers]` (int64, on their device) addresses of their first elements.
 
     Raises:
-        KernelInputError: there is no layer, or two differ.
+        KernelInputError: there is no layer, two differ, or one is not aligned.
     """
 
     __slots__ = ("pointers", "tensors")
@@ -88,6 +89,11 @@ class KVLayers:
                 raise KernelInputError(
                     f"layer {i} is {_form(tensor)} and layer 0 is {_form(first)} (shape, strides, dtype, "
                     "device); layers of one store are alike"
+                )
+            if tensor.data_ptr() % _VECTOR_BYTES:
+                raise KernelInputError(
+                    f"layer {i} begins at an address that is no multiple of {_VECTOR_BYTES} bytes, which "
+                    "kernels access at once: allocate it aligned"
                 )
         self.tensors = tuple(tensors)
         self.pointers = torch.tensor([t.data_ptr() for t in tensors], dtype=torch.int64, device=first.device)
@@ -199,9 +205,11 @@ def _allocate(
     layer_bytes = -(-prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
     try:
         raw = torch.zeros(num_layers * layer_bytes + _ALIGNMENT, dtype=torch.uint8, device=device)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:  # no memory, no such device, more than 64 bits
         wanted = f"{num_layers} layers of {shape[0]} blocks take {num_layers * layer_bytes / 2**30:.2f} GiB"
-        raise ConfigError(f"{wanted}, which {device} does not have: use fewer blocks ({error})") from error
+        raise ConfigError(
+            f"{wanted}, which {device} cannot give: use fewer blocks, or a device that is there ({error})"
+        ) from error
     start = -raw.data_ptr() % _ALIGNMENT
     order = layout.value
     views = []

@@ -137,8 +137,8 @@ def _strides(kv: torch.Tensor) -> dict[str, Any]:
     sizes = [size * kv.dtype.itemsize for size in (*kv.stride()[:4], kv.shape[4])]
     if kv.stride(4) != 1 or any(size % _VECTOR_BYTES for size in sizes):
         raise KernelInputError(
-            f"a layer of the shape {list(kv.shape)} has the strides {kv.stride()}; the last "
-            f"must be 1, and rows of head_dim elements as long and as far apart as multiples of {_VECTOR_BYTES} bytes"
+            f"a layer of the shape {list(kv.shape)} has the strides {kv.stride()}; the last must be 1, "
+            f"and the length of a row and the other strides multiples of {_VECTOR_BYTES} bytes"
         )
     names = ("stride_block", "stride_part", "stride_head", "stride_token")
     return {name: size // _VECTOR_BYTES for name, size in zip(names, sizes[:4], strict=True)}

@@ -10,6 +10,7 @@ __all__ = ["kv_write"]
 _FP8_MAX = torch.finfo(FP8_DTYPE).max
 
 
+@torch.no_grad()
 def kv_write(
     key: torch.Tensor, value: torch.Tensor, kv: torch.Tensor, slot_mapping: torch.Tensor, scales: KVScales
 ) -> None:
