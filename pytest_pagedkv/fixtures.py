@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pagedkv import BlockManager
     from pagedkv.traces import Trace
     from pytest_pagedkv.adapter import Adapter
+    from pytest_pagedkv.compiler import Resources
     from pytest_pagedkv.perf.benchmark import Benchmark
     from pytest_pagedkv.perf.recorder import Recorder
     from pytest_pagedkv.perf.traces import Traces
@@ -21,6 +22,7 @@ __all__ = [
     "pagedkv_adapter",
     "pagedkv_benchmark",
     "pagedkv_cache",
+    "pagedkv_compiled",
     "pagedkv_device",
     "pagedkv_seed",
     "pagedkv_trace",
@@ -42,6 +44,14 @@ def pagedkv_benchmark(request: pytest.FixtureRequest, _pagedkv_recorder: "Record
     from pytest_pagedkv.perf.metering import exact_counters, meter_of
 
     return Benchmark(_pagedkv_recorder, meter_of(request), partial(exact_counters, request))
+
+
+@pytest.fixture
+def pagedkv_compiled(request: pytest.FixtureRequest, _pagedkv_recorder: "Recorder") -> "Resources":
+    """The figures of the kernel that this test is about; see the marker of the same name."""
+    from pytest_pagedkv.perf.compiled import compiled_resources
+
+    return compiled_resources(request)
 
 
 @pytest.fixture

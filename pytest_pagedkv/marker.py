@@ -1,22 +1,32 @@
-"""`@pytest.mark.pagedkv_perf(metric="cpu", threshold=0.07, group="allocator")`."""
+"""The markers of performance tests.
+
+@pytest.mark.pagedkv_perf(metric="cpu", threshold=0.07, group="allocator")
+@pytest.mark.pagedkv_compiled("myengine.kernels:shipped", archs=(80, 90))
+"""
 
 from collections import ChainMap
 from dataclasses import dataclass, fields
 
 import pytest
 
-__all__ = ["MARKER_LINE", "PerfMark", "perf_mark"]
+__all__ = ["MARKER_LINES", "CompiledMark", "PerfMark", "compiled_mark", "perf_mark"]
 
 _NAME = "pagedkv_perf"
+_COMPILED = "pagedkv_compiled"
 _THRESHOLDS = {"cpu": 0.07, "cuda": 0.07, "wall": 0.10}
 _METERS = ("python_calls",)
 
-MARKER_LINE = (
+_PERF_LINE = (
     f'{_NAME}(metric="cpu", threshold=0.07, group=None, meters=()): a performance test, run with '
     '--pagedkv-perf. metric: "cpu" (time of the thread), "cuda" (time on the device) or "wall"; threshold: '
     "relative slowdown that counts, by default 0.07, and 0.10 for wall; group: heading in reports; meters: "
     'further exact counters, "python_calls".'
 )
+_COMPILED_LINE = (
+    f"{_COMPILED}(provider, archs=(80, 90)): a performance test of every Triton kernel that the provider, a "
+    '"module:function", describes for these architectures; the test uses the fixture pagedkv_compiled.'
+)
+MARKER_LINES = (_PERF_LINE, _COMPILED_LINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +72,14 @@ class PerfMark:
 def perf_mark(item: pytest.Item) -> PerfMark | None:
     """The marker of a test, or None. Markers of module, class and function add up, the closest wins.
 
+    A test of compiled kernels needs no other marker.
+
     Raises:
         pytest.UsageError: an argument is unknown or has the wrong type; names the test.
     """
     marks = list(item.iter_markers(_NAME))
     if not marks:
-        return None
+        return None if compiled_mark(item) is None else PerfMark()
     known = [field.name for field in fields(PerfMark)]
     arguments = ChainMap(*(dict(mark.kwargs) for mark in marks))
     unknown = sorted(arguments.keys() - set(known))
@@ -78,3 +90,39 @@ def perf_mark(item: pytest.Item) -> PerfMark | None:
         return PerfMark(**arguments)
     except ValueError as error:
         raise pytest.UsageError(f"{item.nodeid}: {_NAME}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledMark:
+    """The arguments of the marker of compiled kernels.
+
+    Attributes:
+        provider: "module:function" that describes variants; see `pytest_pagedkv.compiler.variant`.
+        archs: architectures to compile for, 90 for sm_90.
+    """
+
+    provider: str
+    archs: tuple[int, ...] = (80, 90)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.provider, str):
+            raise ValueError(f"provider is {self.provider!r}; it must be a string, module:function")  # noqa: TRY004
+        archs = self.archs
+        if not (isinstance(archs, tuple | list) and archs and all(isinstance(arch, int) for arch in archs)):
+            raise ValueError(f"archs is {archs!r}; it must be a tuple of numbers, such as (80, 90)")
+        object.__setattr__(self, "archs", tuple(archs))
+
+
+def compiled_mark(node: pytest.Item) -> CompiledMark | None:
+    """The closest marker of compiled kernels, or None.
+
+    Raises:
+        pytest.UsageError: an argument is unknown or has the wrong type; names the test.
+    """
+    mark = node.get_closest_marker(_COMPILED)
+    if mark is None:
+        return None
+    try:
+        return CompiledMark(*mark.args, **mark.kwargs)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{node.nodeid}: {_COMPILED}: {error}") from error

@@ -32,9 +32,10 @@ def add_options(parser: pytest.Parser) -> None:
         "--pagedkv-update",
         nargs="?",
         const="counters",
-        choices=("counters", "timing", "all"),
+        choices=("counters", "kernels", "timing", "all"),
         help="After the verdict, store what differs or is new, and drop baselines whose test is gone. "
-        "Counters by default: a time belongs to the machine that it was measured on.",
+        "Counters by default, those of compiled kernels among them: a time belongs to the machine that it "
+        "was measured on.",
     )
     group.addoption(
         "--pagedkv-accept",
@@ -148,7 +149,7 @@ class Options:
     Attributes:
         perf: run performance tests, and only them.
         baselines: folder of the stored baselines, absolute.
-        update: what to store after the verdict: "counters", "timing", "all", or nothing.
+        update: what to store after the verdict: "counters", "kernels", "timing", "all", or nothing.
         accept: keys of single benchmarks to store.
         reason: why those are accepted.
         require_baseline: a benchmark without a comparable baseline fails.
@@ -224,9 +225,13 @@ class Options:
         """The workloads of this run are those that the baselines were counted on."""
         return self.seed == self.project_seed
 
-    def stores(self, key: str) -> bool:
+    def stores(self, key: str, toolchain: str = "") -> bool:
         """The user asked for this benchmark's counters to be stored."""
-        return self.update in ("counters", "all") or key in self.accept
+        return self.updates_counters(toolchain) or key in self.accept
+
+    def updates_counters(self, toolchain: str = "") -> bool:
+        """The user asked for all counters of a toolchain to be stored, or for those of none."""
+        return self.update in ("counters", "all") or (self.update == "kernels" and bool(toolchain))
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> "Options":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pagedkv.marker import MARKER_LINE, perf_mark
+from pytest_pagedkv.marker import MARKER_LINES, perf_mark
 from pytest_pagedkv.options import Options, add_options, is_conformance
 from pytest_pagedkv.state import COUNTING_FOLDER, DUET, STATE, Role, State
 
@@ -39,8 +39,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, check the options, and start the gate if it is asked for."""
-    config.addinivalue_line("markers", MARKER_LINE)
+    """Register the markers, check the options, and start the gate if it is asked for."""
+    for line in MARKER_LINES:
+        config.addinivalue_line("markers", line)
     state = State(options=Options.from_config(config), root=config.rootpath, role=_role(config))
     config.stash[STATE] = state
     if state.options.perf:

@@ -1,5 +1,6 @@
 """What the compiler says of kernels, stored by toolchain: an architecture, and a minor version of Triton."""
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +50,11 @@ class Kernels:
         if self.of(toolchain).keys():
             return []
         return [name for name, stored in sorted(self._stored.items()) if stored.get(key)]
+
+    def with_versions_of(self, toolchains: Collection[str]) -> set[str]:
+        """These, and the stored ones of the same versions of Triton, for whatever architecture."""
+        versions = {name.rpartition("_")[2] for name in toolchains}
+        return {*toolchains, *(name for name in self._stored if name.rpartition("_")[2] in versions)}
 
     def check_writable(self) -> None:
         """Try whether the files could be written.

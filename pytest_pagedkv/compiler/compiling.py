@@ -1,7 +1,7 @@
 """One variant through Triton's compiler, in a process that has no other business."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ def compile_unit(unit: Unit, cache: Cache) -> tuple[Resources, bool]:
     job = _job(described(unit), unit.arch)
     key = job.key
     if (found := cache.get(key)) is not None:
-        return found, True
-    resources = _resources(job, unit.arch, _compiled(job))
+        return replace(found, variant=unit.name), True
+    resources = _resources(job, unit, _compiled(job))
     cache.put(key, resources)
     return resources, False
 
@@ -87,15 +87,16 @@ def _compiled(job: _Job) -> Any:
         raise CompilerError(told) from error
 
 
-def _resources(job: _Job, arch: int, compiled: Any) -> Resources:
+def _resources(job: _Job, unit: Unit, compiled: Any) -> Resources:
     cubin = compiled.asm.get("cubin")
     if not cubin:
         raise CompilerError("Triton made no cubin")
     code = tools().read(cubin)
     loads, stores = code.by_width("LDG", "LDGSTS"), code.by_width("STG")
     return Resources(
+        variant=unit.name,
         kernel=job.variant.kernel.__name__,
-        arch=arch,
+        arch=unit.arch,
         num_warps=job.variant.num_warps,
         registers=code.registers,
         spill_store_bytes=code.bytes_moved("STL"),

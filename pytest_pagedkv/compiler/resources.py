@@ -41,6 +41,7 @@ class Resources:
     """What one kernel takes, and what it is made of. Instructions are counted in the code, not as they run.
 
     Attributes:
+        variant: its name, as the provider has it.
         kernel: name of the `triton.jit` function.
         arch: that it is compiled for, 90 for sm_90.
         num_warps: warps of a program.
@@ -61,6 +62,7 @@ class Resources:
         barriers: of the program.
     """
 
+    variant: str
     kernel: str
     arch: int
     num_warps: int
@@ -124,10 +126,10 @@ class Resources:
         Raises:
             ValueError: it is something else.
         """
-        types = {field.name: str if field.name == "kernel" else int for field in fields(cls)}
+        types = {field.name: str if field.name in ("variant", "kernel") else int for field in fields(cls)}
         if plain.keys() != types.keys() or any(type(plain[name]) is not types[name] for name in types):
             raise ValueError("not the figures of a kernel")
         return cls(**plain)
 
 
-_IDENTITY = frozenset({"kernel", "arch", "num_warps"})
+_IDENTITY = frozenset({"variant", "kernel", "arch", "num_warps"})

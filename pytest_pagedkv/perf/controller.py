@@ -119,8 +119,7 @@ class Controller:
         self._has_section = bool(run.results) or (is_over and not self._config.option.collectonly)
         if not self._has_section:
             return
-        stored = {*run.baselines.keys(), *run.slowdowns.keys()}
-        run.stale = stale_keys(stored, run.collected, lambda key: file_of(key, run.root))
+        run.stale = stale_keys(run.stored_keys(), run.collected, lambda key: file_of(key, run.root))
         if is_over:
             store(run)
             session.exitstatus = self._settled(exitstatus)

@@ -27,7 +27,7 @@ class Gate:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
         """Judge the counters of a test that passed; the innermost wrapper, so that others see it fail."""
         old = item.stash[BENCHMARK]
-        benchmark = item.stash[BENCHMARK] = TestedBenchmark(old.key, old.mark)
+        benchmark = item.stash[BENCHMARK] = TestedBenchmark(old.key, old.mark, old.toolchain)
         benchmark.departure = partial(departure, self._run, item, benchmark)
         with nvtx_range(benchmark.key):
             yield
@@ -47,13 +47,13 @@ class Gate:
     ) -> Iterator[tuple[Verdict, str]]:
         """Judge the counters; yields the verdict and a message if they make the test fail."""
         counters = counters_of(item)
-        judgement = benchmark.judgement = self._judge(benchmark.key, counters)
+        judgement = benchmark.judgement = self._judge(benchmark, counters)
         if judgement is None:
             return
         item.user_properties += [(f"pagedkv.{name}", value) for name, value in counters.items()]
         item.user_properties.append(("pagedkv.verdict", judgement.verdict.value))
-        if self._fails(benchmark.key, judgement.verdict):
-            yield judgement.verdict, self._message(benchmark.key, judgement)
+        if self._fails(benchmark, judgement.verdict):
+            yield judgement.verdict, self._message(benchmark, judgement)
 
     def _judged_time(self, item: pytest.Item, benchmark: TestedBenchmark) -> Iterator[tuple[Verdict, str]]:
         """The same for the time against another commit, which was judged before the tests ran."""
@@ -88,6 +88,7 @@ class Gate:
             measured = Measured(
                 key=benchmark.key,
                 mark=benchmark.mark,
+                toolchain=benchmark.toolchain,
                 counters=counters_of(item),
                 judgement=benchmark.judgement,
                 timing=benchmark.timing,
@@ -98,9 +99,11 @@ class Gate:
         report.pagedkv_measured = measured.as_plain()  # type: ignore[attr-defined] # reports take any attribute
         return report
 
-    def _judge(self, key: str, counters: Mapping[str, int]) -> Judgement | None:
+    def _judge(self, benchmark: TestedBenchmark, counters: Mapping[str, int]) -> Judgement | None:
         """The verdict; None for a benchmark that counts nothing and has no baseline."""
-        second, baseline = self._run.second_pass, self._run.baselines.get(key)
+        if benchmark.toolchain:
+            return self._judge_compiled(benchmark, counters)
+        key, second, baseline = benchmark.key, self._run.second_pass, self._run.baselines.get(benchmark.key)
         if second is None:
             raise RuntimeError(f"{key} was counted once only: the second pass did not run")
         if not counters and baseline is None and not second.counters.get(key):
@@ -119,22 +122,35 @@ class Gate:
             baseline = self._base_counters(key)
         return judge(counters, baseline)
 
+    def _judge_compiled(self, benchmark: TestedBenchmark, counters: Mapping[str, int]) -> Judgement:
+        """The verdict on a kernel, which depends on no seed, and which other compilers compile otherwise."""
+        key, toolchain, options = benchmark.key, benchmark.toolchain, self._run.options
+        baseline = self._run.kernels.of(toolchain).get(key)
+        if baseline is None and not options.stores(key, toolchain):
+            if others := self._run.kernels.elsewhere(toolchain, key):
+                detail = f"stored for {', '.join(others)}, and compiled for {toolchain} here"
+                return Judgement(Verdict.INCOMPARABLE, (detail,))
+            if options.require_baseline:
+                return Judgement(Verdict.MISSING, (f"there is no baseline for {toolchain}",))
+        return judge(counters, baseline)
+
     def _base_counters(self, key: str) -> Entry | None:
         """What the other commit counted: the baseline of what has none stored, and needs none."""
         duet = self._run.duets.get(key)
         return None if duet is None or duet.counters is None else Entry(duet.counters)
 
-    def _fails(self, key: str, verdict: Verdict) -> bool:
+    def _fails(self, benchmark: TestedBenchmark, verdict: Verdict) -> bool:
         options = self._run.options
         if verdict is Verdict.INCOMPARABLE:
             return options.require_baseline
         if verdict.is_difference:
-            return not options.stores(key)
+            return not options.stores(benchmark.key, benchmark.toolchain)
         return verdict in (Verdict.NONDETERMINISTIC, Verdict.MISSING)
 
-    def _message(self, key: str, judgement: Judgement) -> str:
+    def _message(self, benchmark: TestedBenchmark, judgement: Judgement) -> str:
         """The facts, one a line; what can be done about them is told once, in the section."""
         lines = [*judgement.details]
         if judgement.verdict.is_difference:
-            lines.append(f"(baseline: {self._run.baselines.shown_file(key)})")
+            shown = self._run.stored(benchmark.toolchain).shown_file(benchmark.key)
+            lines.append(f"(baseline: {shown})")
         return "\n".join(lines)

@@ -2,19 +2,21 @@
 
 import os
 import shlex
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pagedkv.errors import BaselineError
 from pytest_pagedkv.baselines import Baselines, Collected
 from pytest_pagedkv.baselines.fingerprint import fingerprint
+from pytest_pagedkv.baselines.kernels import Kernels
 from pytest_pagedkv.baselines.slower import Slowdowns
 from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.perf.cachegrind import check_valgrind, narrow_to_forked
+from pytest_pagedkv.perf.compiled import KERNELS, CompiledKernels
 from pytest_pagedkv.perf.controller import Controller, Worker
 from pytest_pagedkv.perf.counting import Counting, wanted_keys
 from pytest_pagedkv.perf.gate import Gate
@@ -42,6 +44,8 @@ def start(config: pytest.Config, state: State) -> None:
         wanted = wanted_keys(folder)
         narrow_to_forked(config, folder, wanted)
         _select(config, Selection(options, root, Collected(), wanted))
+        if wanted is None:
+            _compile(config, state)
         register(Counting(folder), "pagedkv-counting")
         return
     if state.role is Role.DUET:
@@ -52,17 +56,10 @@ def start(config: pytest.Config, state: State) -> None:
         return
     if "cachegrind" in options.meters:
         check_valgrind()
-    baselines, slowdowns, timings = _baselines(config, options)
+    run = PerfRun(options=options, root=root, command=_command(config), **_baselines(config, options))
     if state.role is Role.CONTROLLER:
-        _check_writable(baselines, slowdowns, timings, options)
-    run = PerfRun(
-        options=options,
-        root=root,
-        command=_command(config),
-        baselines=baselines,
-        slowdowns=slowdowns,
-        timings=timings,
-    )
+        _check_writable(run)
+    _compile(config, state)
     _select(config, Selection(options, root, run.collected))
     register(Gate(run), "pagedkv-gate")
     if state.role is Role.WORKER:
@@ -88,29 +85,42 @@ def _select(config: pytest.Config, selection: Selection) -> None:
     config.pluginmanager.register(Narrowing(selection), "pagedkv-narrowing")
 
 
-def _baselines(config: pytest.Config, options: Options) -> tuple[Baselines, Slowdowns, dict[str, Timings]]:
-    """What is stored: counters, accepted slowdowns, and times by metric."""
+def _compile(config: pytest.Config, state: State) -> None:
+    kernels = config.stash[KERNELS] = CompiledKernels(
+        config, state.role, state.root / ".pagedkv-perf" / "compiled"
+    )
+    config.pluginmanager.register(kernels, "pagedkv-kernels")
+
+
+def _baselines(config: pytest.Config, options: Options) -> dict[str, Any]:
+    """What is stored: counters, also of kernels, accepted slowdowns, and times by metric."""
     folder, shown = options.baselines, _shown(options.baselines, config)
     metrics = ("cpu", "cuda") if options.device == "cuda" else ("cpu",)
     try:
         timings = {metric: Timings(folder, shown, fingerprint(metric)) for metric in metrics}
-        return Baselines(folder, shown), Slowdowns(folder, shown), timings
+        return {
+            "baselines": Baselines(folder, shown),
+            "kernels": Kernels(folder, shown),
+            "slowdowns": Slowdowns(folder, shown),
+            "timings": timings,
+        }
     except BaselineError as error:
         raise pytest.UsageError(str(error)) from error
 
 
-def _check_writable(
-    baselines: Baselines, slowdowns: Slowdowns, timings: Mapping[str, Timings], options: Options
-) -> None:
+def _check_writable(run: PerfRun) -> None:
     """Say now, and not after all tests have run, that nothing can be stored."""
+    options, slowdowns = run.options, run.slowdowns
     try:
         if options.update in ("timing", "all"):
-            for each in timings.values():
+            for each in run.timings.values():
                 each.check_writable(each.keys())
-        if options.update in ("counters", "all"):
-            baselines.check_writable(baselines.keys())
+        if options.updates_counters():
+            run.baselines.check_writable(run.baselines.keys())
         elif options.accept:
-            baselines.check_writable(options.accept)
+            run.baselines.check_writable(options.accept)
+        if options.update in ("counters", "kernels", "all"):
+            run.kernels.check_writable()
         if options.update and slowdowns.keys():
             slowdowns.check_writable(slowdowns.keys())
         if options.accept and options.against:

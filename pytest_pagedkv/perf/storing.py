@@ -20,16 +20,16 @@ __all__ = ["store"]
 
 E = TypeVar("E")
 
-_COUNTERS = ("counters", "all")
 _TIMING = ("timing", "all")
 
 
 def store(run: PerfRun) -> None:
     """Update the baselines as far as the user asked; `run.notes` and `run.errors` say what came of it."""
-    changes = _changes(run)
     run.notes += _refusals(run)
-    for part in run.baselines.by_file(changes):
-        _with_errors(run, partial(_write, run, run.baselines, part))
+    for toolchain in run.toolchains():
+        stored = run.stored(toolchain)
+        for part in stored.by_file(_changes(run, toolchain)):
+            _with_errors(run, partial(_write, run, stored, part))
     for lines in run.slowdowns.by_file(changed_slowdowns(run)):
         _with_errors(run, partial(_write, run, run.slowdowns, lines))
     for metric, timings in run.timings.items():
@@ -49,20 +49,21 @@ def _write(run: PerfRun, stored: Store[E], part: Mapping[str, E | None]) -> None
     run.notes += [note for note in _told(stored, part) if note not in run.notes]
 
 
-def _changes(run: PerfRun) -> dict[str, Entry | None]:
+def _changes(run: PerfRun, toolchain: str) -> dict[str, Entry | None]:
+    before = run.stored(toolchain)
     stored: dict[str, Entry | None] = {
-        key: _entry(run, key, result)
+        key: _entry(run, key, result, before.get(key))
         for key, result in run.results.items()
-        if run.options.stores(key) and _is_storable(result)
+        if result.measured.toolchain == toolchain
+        if run.options.stores(key, toolchain) and _is_storable(result)
     }
-    if run.options.update in _COUNTERS:
-        stored |= {key: None for key in run.stale if run.baselines.get(key) is not None}
+    if run.options.updates_counters(toolchain):
+        stored |= {key: None for key in run.stale if before.get(key) is not None}
     return stored
 
 
-def _entry(run: PerfRun, key: str, result: Result) -> Entry:
+def _entry(run: PerfRun, key: str, result: Result, before: Entry | None) -> Entry:
     """What was counted, and what other versions of Python counted."""
-    before = run.baselines.get(key)
     others = {} if before is None else kept(before.counters)
     reason = run.options.reason if key in run.options.accept else None
     return Entry({**others, **(result.measured.counters or {})}, reason)

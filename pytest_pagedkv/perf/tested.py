@@ -20,6 +20,7 @@ class TestedBenchmark:
     Attributes:
         key: its name in the baselines.
         mark: its marker.
+        toolchain: what compiled the kernel that it is about, such as "sm_90_triton3.7", or "".
         departure: how far a time is from what is stored, 0 if it says nothing of it.
         is_timed: it was timed, with whatever success.
         timing: how long it took, once it is known.
@@ -33,6 +34,7 @@ class TestedBenchmark:
 
     key: str
     mark: PerfMark
+    toolchain: str = ""
     departure: Callable[[Timing], float] = lambda _: 0.0
     is_timed: bool = False
     timing: Timing | None = None

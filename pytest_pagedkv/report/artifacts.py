@@ -14,6 +14,7 @@ from typing import Any
 from pytest_pagedkv.baselines import Entry, Verdict, hash_seed
 from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.baselines.folder import write_atomic
+from pytest_pagedkv.baselines.schema import COUNTERS, KERNELS
 from pytest_pagedkv.baselines.timing import StoredResult
 from pytest_pagedkv.report.publish import publish
 from pytest_pagedkv.report.result import Result, Timing
@@ -57,13 +58,16 @@ def write_artifacts(run: PerfRun, exit_code: int) -> Sequence[str]:
 
 def _write_candidates(run: PerfRun) -> Path:
     """The folder to copy over the baselines: the stored files and what is new, with no other change."""
-    folder = run.folder / "candidates" / "counters"
+    folder = run.folder / "candidates"
     shutil.rmtree(folder, ignore_errors=True)
-    new: dict[str, Entry | None] = {
-        key: Entry(result.measured.counters or {}) for key, result in run.unstored().items()
-    }
-    for name, text in run.baselines.with_changes(new).items():
-        write_atomic(folder / name, text)
+    for toolchain in run.toolchains():
+        new: dict[str, Entry | None] = {
+            key: Entry(result.measured.counters or {})
+            for key, result in run.unstored().items()
+            if result.measured.toolchain == toolchain
+        }
+        for name, text in run.stored(toolchain).with_changes(new).items():
+            write_atomic(folder / (KERNELS if toolchain else COUNTERS) / name, text)
     return folder
 
 
@@ -89,9 +93,11 @@ def _run_as_json(run: PerfRun, exit_code: int) -> dict[str, Any]:
 
 
 def _benchmark(run: PerfRun, key: str, result: Result) -> dict[str, Any]:
-    measured, baseline = result.measured, run.baselines.get(key)
+    measured = result.measured
+    baseline = run.stored(measured.toolchain).get(key)
     return {
         "nodeid": result.nodeid,
+        "toolchain": measured.toolchain or None,
         "file": _file(run, result),
         "line": result.line,
         "outcomes": result.outcomes,

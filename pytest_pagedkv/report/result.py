@@ -57,6 +57,7 @@ class Measured:
 
     key: str
     mark: PerfMark
+    toolchain: str = ""
     counters: Mapping[str, int] | None = None
     judgement: Judgement | None = None
     timing: Timing | None = None
@@ -85,6 +86,7 @@ class Measured:
         return cls(
             key=plain["key"],
             mark=PerfMark(**plain["mark"]),
+            toolchain=plain["toolchain"],
             counters=plain["counters"],
             judgement=judgement and Judgement(Verdict(judgement[0]), tuple(judgement[1])),
             timing=timing and Timing(**timing),

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_pagedkv.baselines import Baselines, Collected, SecondPass, Verdict
+from pytest_pagedkv.baselines import Baselines, Collected, Entry, SecondPass, Verdict
 from pytest_pagedkv.baselines.duet import DuetResult
+from pytest_pagedkv.baselines.kernels import Kernels
 from pytest_pagedkv.baselines.slower import Slowdowns
+from pytest_pagedkv.baselines.store import Store
 from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.report.against import Against
@@ -24,6 +26,7 @@ class PerfRun:
         root: pytest's root directory.
         command: how to start such a run again.
         baselines: what is stored.
+        kernels: what is stored of compiled kernels.
         slowdowns: those that were accepted.
         timings: what is stored of times in this environment, by metric.
         second_pass: the counters under the other hash seed; None until they are there.
@@ -41,6 +44,7 @@ class PerfRun:
     root: Path
     command: str
     baselines: Baselines
+    kernels: Kernels
     slowdowns: Slowdowns
     timings: Mapping[str, Timings]
     second_pass: SecondPass | None = None
@@ -58,6 +62,25 @@ class PerfRun:
         """Where files go that are not for git."""
         return self.root / ".pagedkv-perf"
 
+    def stored(self, toolchain: str) -> Store[Entry]:
+        """Where counters stand: those that a compiler gave by its toolchain, all others for any."""
+        return self.kernels.of(toolchain) if toolchain else self.baselines
+
+    def toolchains(self) -> list[str]:
+        """Those whose counters this run has to do with; "" is for counters that belong to none."""
+        here = {result.measured.toolchain for result in self.results.values()} - {""}
+        return ["", *sorted(self.kernels.with_versions_of(here))]
+
+    def stored_keys(self) -> set[str]:
+        """The benchmarks that something is stored of, as far as this run can tell whether they are gone.
+
+        Where a test's kernels could not be listed, nobody knows which there are.
+        """
+        collected = set(self.collected.keys)
+        stored = {key for name in self.toolchains() for key in self.stored(name).keys()}  # noqa: SIM118 - a store
+        unknown = {key for key in stored - set(self.baselines.keys()) if key.partition("[")[0] in collected}
+        return (stored - unknown) | set(self.slowdowns.keys())
+
     def stores_time(self, key: str) -> bool:
         """The user asked for this benchmark's time to be stored."""
         return self.options.update in ("timing", "all") or key in self.options.accept
@@ -69,5 +92,5 @@ class PerfRun:
             for key, result in self.results.items()
             if result.verdict in (Verdict.NEW, Verdict.MISSING)
             and result.passed_but_for_gate
-            and not self.options.stores(key)
+            and not self.options.stores(key, result.measured.toolchain)
         }

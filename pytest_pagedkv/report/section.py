@@ -90,6 +90,7 @@ def _lines(run: PerfRun) -> Iterator[tuple[str, str]]:
     failed = {key: result for key, result in results if result.failed_gate}
     yield from (("FAIL", _told(run, key, result)) for key, result in failed.items())
     yield from (("note", _told(run, key, result)) for key, result in results if _is_noted(result))
+    yield from (("note", note) for note in _other_toolchains(run))
     yield from (("note", _told_time(run, key)) for key, _ in results if _is_time_noted(run, key))
     yield from (("note", note) for note in stored_notes(run))
     yield from (("note", f"{key}   counts nothing") for key, result in results if _is_empty(run, key, result))
@@ -144,7 +145,22 @@ def _is_noted(result: Result) -> bool:
     verdict = result.verdict
     if verdict is None or result.failed_gate:
         return False
-    return verdict.is_difference or verdict is Verdict.INCOMPARABLE
+    is_told_together = result.measured.toolchain != ""
+    return verdict.is_difference or (verdict is Verdict.INCOMPARABLE and not is_told_together)
+
+
+def _other_toolchains(run: PerfRun) -> Iterator[str]:
+    """Kernels that are stored as other compilers compile them, a line for each reason."""
+    reasons = Counter(
+        result.measured.judgement.details[0]
+        for result in run.results.values()
+        if result.measured.judgement is not None
+        if result.measured.toolchain and result.verdict is Verdict.INCOMPARABLE and not result.failed_gate
+    )
+    for reason, number in sorted(reasons.items()):
+        yield f"{counted(number, 'kernel')} not compared: {reason}"
+    if reasons:
+        yield f"record them with: {run.command} --pagedkv-update=kernels"
 
 
 def _is_empty(run: PerfRun, key: str, result: Result) -> bool:
@@ -212,8 +228,9 @@ def _accept_command(run: PerfRun) -> str:
     """A copy: it takes in the new benchmarks and nothing else that this run may have found."""
     if run.candidates is None:
         return f"{run.command} --pagedkv-update"
-    folder, candidates = shlex.quote(run.baselines.shown), os.path.relpath(run.candidates)
-    return f"mkdir -p {folder} && cp -r {shlex.quote(candidates)} {folder}/"
+    folder, candidates = shlex.quote(run.baselines.shown), sorted(run.candidates.iterdir())
+    copied = " ".join(shlex.quote(os.path.relpath(path)) for path in candidates)
+    return f"mkdir -p {folder} && cp -r {copied} {folder}/"
 
 
 def _tally(run: PerfRun) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pytest_pagedkv.compiler.cache import Cache
 from pytest_pagedkv.compiler.tools import Code
 
 FIGURES = Resources(
+    variant="scale_rows-bf16",
     kernel="scale_rows",
     arch=90,
     num_warps=4,
@@ -56,7 +57,7 @@ def test_limits_of_unknown_architectures() -> None:
 
 def test_counters_leave_out_what_the_kernel_is() -> None:
     """Its name, architecture and warps are no figures."""
-    assert FIGURES.counters.keys() == asdict(FIGURES).keys() - {"kernel", "arch", "num_warps"}
+    assert FIGURES.counters.keys() == asdict(FIGURES).keys() - {"variant", "kernel", "arch", "num_warps"}
 
 
 def test_operations_by_width() -> None:
