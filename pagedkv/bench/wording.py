@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pagedkv.bench.results import Run
 
-__all__ = ["bandwidth", "duration", "percent", "rate", "ratio", "reasons", "significant"]
+__all__ = ["bandwidth", "duration", "percent", "rate", "ratio", "reasons", "round_duration", "significant"]
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
@@ -23,6 +23,12 @@ def duration(seconds: float, micro: str = "u") -> str:
     """Such as "652 us"."""
     size, unit = next((each for each in _TIMES if seconds >= each[0] * 0.9995), _TIMES[-1])
     return f"{significant(seconds / size)} {unit.replace('u', micro)}"
+
+
+def round_duration(seconds: float) -> str:
+    """One that has a digit or two, such as "50 µs"."""
+    number, unit = duration(seconds, "\N{MICRO SIGN}").split()
+    return f"{float(number):g}\N{NO-BREAK SPACE}{unit}"
 
 
 def percent(share: float) -> str:

@@ -1,9 +1,10 @@
 """The page from top to bottom."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 from pagedkv.bench.cases import KERNELS
-from pagedkv.bench.page.plots import length_plots, ratio_plot, share_plot
+from pagedkv.bench.page.plots import grouped, length_plots, ratio_plot, share_plot
 from pagedkv.bench.page.style import MARKERS, style
 from pagedkv.bench.results import OURS, Row, Run
 from pagedkv.bench.table import about
@@ -20,7 +21,7 @@ _HOW_TO_READ = {
         "the bytes at the bandwidth or the operations at the matrix rate that it was measured to have."
     ),
     "Time": "With cold caches, contestants in turns. Best and median of the calls.",
-    "x PEER": "Our time / the peer's, the median of the rounds: below 1 we are quicker.",
+    "x NAME": "Our time / the peer's, the median of the rounds: below 1 we are quicker.",
     "Error": "The largest |out - ref| / |ref| of any timed call, against 64 bits; 0 is exact.",
 }
 
@@ -36,18 +37,46 @@ def _sections(run: Run, title: str) -> Iterator[Markup]:
     if run.is_interrupted:
         yield element("p", f"Interrupted after {len(run.rows)} of {run.planned} shapes.", class_="warn")
     yield from _list("Wrong results and failures", _wrong(run), "bad")
-    yield element("div", share_plot(run), ratio_plot(run), class_="plots")
+    yield element("div", share_plot(run), _summary(run), class_="plots")
     for kernel in KERNELS:
         rows = [row for row in run.rows if row.case.kernel == kernel]
         if rows:
             yield element("h2", element("span", kernel, class_="name"))
-            yield element("div", *length_plots(run, kernel), class_="plots")
+            yield element("div", ratio_plot(run, kernel), *length_plots(run, kernel), class_="plots")
             yield _table(rows)
     skipped = [f"{row.case.kernel}, {row.case.label}: {row.reason}" for row in run.rows if row.reason]
     yield from _list("Shapes that were not measured", skipped)
     yield from _list("Peers that did not run", list(reasons(run)))
     yield element("h2", "How to read this page")
     yield _facts(_HOW_TO_READ)
+
+
+def _summary(run: Run) -> Markup:
+    """Medians over the shapes."""
+    names = ("Kernel", "Dtype", "Of floor", "Our time / the peer's")
+    head = (element("th", name, scope="col", class_="num" if name == "Of floor" else None) for name in names)
+    rows = (_summary_row(kernel, dtype, rows) for (kernel, dtype), rows in grouped(run))
+    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
+    return element("div", element("h3", "Medians over the shapes"), element("div", table, class_="wide"))
+
+
+def _summary_row(kernel: str, dtype: str, rows: Sequence[Row]) -> Markup:
+    shares = [share for row in rows if (share := row.floor_ratio) is not None]
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for peer, value in row.ratios.items():
+            found.setdefault(peer, []).append(value)
+    peers = ", ".join(
+        f"{ratio(median(values))} x {peer}".replace(" ", "\N{NO-BREAK SPACE}")
+        for peer, values in found.items()
+    )
+    return element(
+        "tr",
+        element("th", kernel, scope="row", class_="name"),
+        element("td", dtype),
+        _number(percent(median(shares)) if shares else ""),
+        element("td", peers),
+    )
 
 
 def _facts(facts: Mapping[str, str]) -> Markup:

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from pagedkv.bench.cases import KERNELS, Case
+from pagedkv.bench.cases import ELEMENT_BYTES, KERNELS, Case
 from pagedkv.bench.page.style import series_style
 from pagedkv.bench.results import OURS, Row, Run
-from pagedkv.bench.wording import duration, percent, ratio
+from pagedkv.bench.wording import duration, percent, ratio, round_duration
 from pagedkv.report.axis import Scale, quantile
 from pagedkv.report.html import Markup
 from pagedkv.report.marks import LEFT, WIDTH, arrow, dots, figure, label, line, polyline, x_axis, y_axis
 
-__all__ = ["length_plots", "ratio_plot", "share_plot"]
+__all__ = ["grouped", "length_plots", "ratio_plot", "share_plot"]
 
 _NAMES_END = 214
 _STRIPS_END = 570
@@ -39,7 +39,7 @@ def share_plot(run: Run) -> Markup:
     """Each shape a dot at its share of the floor, kernel by kernel; nothing if none of ours was right."""
     strips = [
         _Strip(f"{kernel} {dtype}", "s0", [share for row in rows if (share := row.floor_ratio) is not None])
-        for (kernel, dtype), rows in _grouped(run)
+        for (kernel, dtype), rows in grouped(run)
     ]
     strips = [strip for strip in strips if strip.values]
     if not strips:
@@ -61,24 +61,19 @@ def share_plot(run: Run) -> Markup:
     return figure("Share of the floor", caption, f"Share of the floor. {told}.", bottom + 24, *parts)
 
 
-def ratio_plot(run: Run) -> Markup:
-    """Each shape a dot at our time over a peer's, by kernel and peer; nothing without peers."""
-    strips = list(_ratio_strips(run))
+def ratio_plot(run: Run, kernel: str) -> Markup:
+    """Each shape a dot at our time over a peer's, by dtype and peer; nothing without peers."""
+    strips = list(_ratio_strips(run, kernel))
     if not strips:
         return Markup("")
-    values = [math.log2(value) for strip in strips for value in strip.values]
-    low, high = min(-1.0, math.floor(min(values))), max(1.0, math.ceil(max(values)))
-    logarithms = Scale(max(low, -5.0), min(high, 6.0), _NAMES_END, _STRIPS_END)
+    powers = [math.log2(value) for strip in strips for value in strip.values]
+    low, high = max(min(-1, math.floor(min(powers))), -5), min(max(1, math.ceil(max(powers))), 6)
+    x = Scale(low, high, _NAMES_END, _STRIPS_END)
     bottom = 10 + _ROW * len(strips)
-    ticks = [
-        (float(power), f"{2.0**power:g}x") for power in range(int(logarithms.low), int(logarithms.high) + 1)
-    ]
     parts = [
-        x_axis(logarithms, ticks, bottom),
-        line("zero", logarithms(0.0), 4, logarithms(0.0), bottom),
-        *_strips(
-            [_logarithmic(strip) for strip in strips], logarithms, lambda power: f"{ratio(2.0**power)}x"
-        ),
+        x_axis(x, [(float(power), f"{2.0**power:g}x") for power in range(low, high + 1)], bottom),
+        line("zero", x(0.0), 4, x(0.0), bottom),
+        *_strips([_logarithmic(strip) for strip in strips], x, lambda power: f"{ratio(2.0**power)}x"),
     ]
     caption = "Our time / the peer's in the same run: left of 1x we are quicker. Each dot is a shape."
     told = "; ".join(f"{strip.name}: median {ratio(quantile(strip.values, 0.5))}" for strip in strips)
@@ -97,7 +92,7 @@ def length_plots(run: Run, kernel: str) -> Iterator[Markup]:
             yield _length_plot(name, sorted(series, key=lambda row: row.case.length))
 
 
-def _grouped(run: Run) -> Iterator[tuple[tuple[str, str], list[Row]]]:
+def grouped(run: Run) -> Iterator[tuple[tuple[str, str], list[Row]]]:
     """The rows by kernel and dtype."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(run.rows, key=lambda row: KERNELS.index(row.case.kernel)):
@@ -105,13 +100,12 @@ def _grouped(run: Run) -> Iterator[tuple[tuple[str, str], list[Row]]]:
     yield from found.items()
 
 
-def _ratio_strips(run: Run) -> Iterator[_Strip]:
-    for (kernel, dtype), rows in _grouped(run):
-        peers = list(dict.fromkeys(name for row in rows for name in row.ratios))
-        for index, peer in enumerate(peers):
+def _ratio_strips(run: Run, kernel: str) -> Iterator[_Strip]:
+    for (name, dtype), rows in grouped(run):
+        peers = list(dict.fromkeys(peer for row in rows for peer in row.ratios)) if name == kernel else []
+        for index, peer in enumerate(peers, 1):
             values = [row.ratios[peer] for row in rows if peer in row.ratios]
-            first = f"{kernel} {dtype}" if index == 0 else ""
-            yield _Strip(f"{first} / {peer}" if first else f"/ {peer}", series_style(index + 1), values)
+            yield _Strip(f"{dtype} / {peer}", series_style(index), values)
 
 
 def _logarithmic(strip: _Strip) -> _Strip:
@@ -137,8 +131,13 @@ def _strips(strips: Sequence[_Strip], x: Scale, shown: Callable[[float], str]) -
                 yield arrow(edge, middle, side)
 
 
-def _series_key(case: Case) -> tuple[str, int, bool, int]:
-    return case.dtype, case.batch, case.query_len == case.length, case.query_len if _is_chunk(case) else 0
+def _series_key(case: Case) -> tuple[int, int, bool, int]:
+    return (
+        list(ELEMENT_BYTES).index(case.dtype),
+        case.batch,
+        case.query_len == case.length,
+        case.query_len if _is_chunk(case) else 0,
+    )
 
 
 def _is_chunk(case: Case) -> bool:
@@ -206,7 +205,7 @@ def _time_ticks(y: Scale) -> list[tuple[float, str]]:
     powers = range(math.floor(y.low), math.ceil(y.high) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         seconds = [factor * 10.0**power for power in powers for factor in factors]
-        ticks = [(math.log10(each), duration(each, "\N{MICRO SIGN}")) for each in seconds]
+        ticks = [(math.log10(each), round_duration(each)) for each in seconds]
         ticks = [tick for tick in ticks if y.low <= tick[0] <= y.high]
         if len(ticks) <= 8:
             break
