@@ -1,6 +1,10 @@
 """A project to run pytest in, with our plugin and as few others as possible."""
 
+import gc
 import json
+import time
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,12 +24,28 @@ def test_gated(name, pagedkv_benchmark):
 """Benchmarks whose counters stand in a file, so that a regression is planted without touching the test."""
 
 
+_LOADED = (
+    "numpy",
+    "nvtx",
+    "pytest_pagedkv.perf.start",
+    "pytest_pagedkv.perf.benchmark",
+    "pytest_pagedkv.perf.traces",
+)
+"""What runs in this process import: numpy bears it once only, and the others take long."""
+
+
 class Project:
-    """A folder of tests and baselines, on which pytest runs as a user would run it."""
+    """A folder of tests and baselines, on which pytest runs as a user would run it.
+
+    Attributes:
+        is_apart: pytest gets a process of its own, which takes half a second longer; for tests that look at
+            the process, and projects that change more in theirs than pytester and `project` put back.
+    """
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
         self.path = pytester.path
+        self.is_apart = False
 
     def gated(self, **counters: dict[str, int]) -> None:
         """Write benchmarks of these names with these counters."""
@@ -54,15 +74,26 @@ class Project:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run pytest without --pagedkv-perf."""
-        return self.pytester.runpytest_subprocess("-p", "pytest_pagedkv.plugin", *arguments)
+        pytester = self.pytester
+        run = pytester.runpytest_subprocess if self.is_apart else pytester.runpytest_inprocess
+        return run("-p", "pytest_pagedkv.plugin", *arguments)
 
     def perf(self, *arguments: str) -> pytest.RunResult:
         """Run the performance tests."""
         return self.run("--pagedkv-perf", *arguments)
 
 
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[None]:
+    """Modules that every run needs. What runs leave behind is collected once, after all tests of a file."""
+    for name in _LOADED:
+        import_module(name)
+    yield
+    gc.collect()
+
+
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(loaded: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """An empty project. The hash seed is 1, so that of the second pass is 0."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONHASHSEED", "1")
@@ -73,4 +104,9 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     ):  # the last would have every process compile everything
         monkeypatch.delenv(name, raising=False)
     pytester.makeini("[pytest]\npagedkv_suite = false\n")
-    return Project(pytester)
+    monkeypatch.setattr(
+        time, "thread_time_ns", time.thread_time_ns
+    )  # put back: projects have clocks of their own
+    gc.freeze()  # a benchmark's collection need not look at the objects of this process
+    yield Project(pytester)
+    gc.unfreeze()

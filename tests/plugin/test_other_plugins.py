@@ -72,6 +72,7 @@ def test_without_pytest_benchmark_we_time_all_the_same(
     module.write_text(
         TIMED.replace("their_own(benchmark,", "their_own(").replace("    benchmark.pedantic(int)\n", "")
     )
+    project.is_apart = "other" in arguments  # found in the current folder
     project.write("other.py", "import pytest\n@pytest.fixture\ndef benchmark(): return print\n")
 
     result = project.perf(*arguments)

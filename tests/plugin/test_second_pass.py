@@ -124,6 +124,7 @@ def test_only_what_runs_here_is_counted_there(project: Project) -> None:
         "    pagedkv_benchmark.record(n=1)\n",
     )
     options = ["-p", "pytest_pagedkv.plugin", "--pagedkv-perf", "-k", "[b]"]
+    project.is_apart = True
 
     subprocess.run([sys.executable, "-P", "-m", "pytest", *options], cwd=project.path, check=True)
     project.perf("-k", "[b]")

@@ -118,6 +118,7 @@ def ship(project: Project, suite: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(SHIPPED)
     project.gated(a={"n": 1})
+    project.is_apart = True
     project.write(
         "conftest.py",
         "import pathlib\nfrom pytest_pagedkv.perf import keys, suite\n"

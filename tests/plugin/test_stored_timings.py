@@ -19,7 +19,7 @@ from pytest_pagedkv.baselines.timing_schema import (
 )
 from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.baselines.versioned import versioned
-from pytest_pagedkv.perf import stored
+from pytest_pagedkv.perf import meter, metering, stored
 from pytest_pagedkv.perf.source_hash import source_hash
 from tests.plugin.conftest import Project
 
@@ -85,8 +85,11 @@ def write_history(project: Project, **centres: tuple[float, ...]) -> None:
 
 
 @pytest.fixture
-def timed(project: Project) -> Project:
+def timed(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with a virtual clock and two benchmarks, whose counters are stored."""
+    monkeypatch.setattr(meter, "REFERENCE", meter.REFERENCE)  # put back: the clock replaces these
+    for name in ("_PAUSE_S", "sleep"):
+        monkeypatch.setattr(metering, name, getattr(metering, name))
     project.write("conftest.py", CLOCK)
     project.write("test_timed.py", TIMED)
     times(project, a=10, b=20)
