@@ -97,16 +97,12 @@ def project(loaded: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyP
     """An empty project. The hash seed is 1, so that of the second pass is 0."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONHASHSEED", "1")
-    leftover = ("PAGEDKV_TRACES", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "CI")
-    for name in (
-        *leftover,
-        "PYTHONDONTWRITEBYTECODE",
-    ):  # the last would have every process compile everything
+    for name in ("PAGEDKV_TRACES", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "CI"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # every process would compile everything
     pytester.makeini("[pytest]\npagedkv_suite = false\n")
-    monkeypatch.setattr(
-        time, "thread_time_ns", time.thread_time_ns
-    )  # put back: projects have clocks of their own
+    # A project's own clock is taken out afterwards.
+    monkeypatch.setattr(time, "thread_time_ns", time.thread_time_ns)
     gc.freeze()  # a benchmark's collection need not look at the objects of this process
     yield Project(pytester)
     gc.unfreeze()

@@ -89,6 +89,7 @@ def test_options_that_need_each_other_are_checked(project: Project) -> None:
 
 def test_what_failed_or_depends_on_luck_is_never_stored(project: Project) -> None:
     """A nondeterministic counter, a failing teardown and a failing test are kept out of the file."""
+    project.is_apart = True  # under the hash seed that is set
     project.write("test_luck.py", LUCK)
     project.write(
         "test_fails.py",
