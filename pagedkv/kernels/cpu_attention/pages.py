@@ -1,0 +1,99 @@
+"""Reading pages of a layer, whatever its layout, with as few and as long copies as that allows."""
+
+import numpy as np
+import torch
+
+from pagedkv.kernels.cpu_attention.tasks import Int64s
+from pagedkv.kv_store import FP8_DTYPE
+
+__all__ = ["Pages"]
+
+
+class Pages:
+    """The pages of a layer as rows of a matrix, so that gathering them is copying rows.
+
+    A row is the longest run that lies in memory as attention wants it: a page where heads are interleaved
+    (NHD), a head's part of a page where they are not (HND).
+
+    Args:
+        kv: `[num_blocks, 2, num_kv_heads, block_size, head_dim]`.
+    """
+
+    def __init__(self, kv: torch.Tensor) -> None:
+        self._shape = kv.shape
+        _, _, num_heads, block_size, head_dim = kv.shape
+        by_block, by_part, by_head, by_token, _ = kv.stride()
+        self._stored_dtype = kv.dtype
+        self._kv = kv.view(torch.uint8) if kv.dtype == FP8_DTYPE else kv
+        self._is_nhd = (by_head, by_token) == (head_dim, num_heads * head_dim)
+        if self._is_nhd:
+            outer, numel = [(kv.shape[0], by_block), (2, by_part)], block_size * num_heads * head_dim
+        elif by_token == head_dim:
+            outer, numel = _axes(kv, 3), block_size * head_dim
+        else:
+            outer, numel = _axes(kv, 4), head_dim
+        self._steps = [stride // numel for _, stride in outer]
+        self._has_rows = all(stride % numel == 0 for _, stride in outer)
+        self._rows = self._kv
+        if self._has_rows:
+            num_rows = 1 + sum((size - 1) * step for (size, _), step in zip(outer, self._steps, strict=True))
+            self._rows = self._kv.as_strided((num_rows, numel), (numel, 1))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What a row is gathered as; bytes if there are 8 bits."""
+        return self._kv.dtype
+
+    def read(
+        self, part: int, blocks: Int64s, buffer: torch.Tensor, stored: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Gather keys (part 0) or values (part 1) of some tasks.
+
+        Args:
+            part: 0 or 1.
+            blocks: `[num_tasks, num_pages]` their blocks.
+            buffer: one-dimensional memory for them.
+            stored: where to put them before they are converted to the dtype of the buffer; None if they
+                are of that dtype.
+
+        Returns:
+            `[num_tasks, num_kv_heads, num_pages * block_size, head_dim]`, a view of the buffer.
+        """
+        num_tasks, num_tokens = blocks.shape[0], blocks.shape[1] * self._shape[3]
+        num_heads, head_dim = self._shape[2], self._shape[4]
+        read = buffer[: num_tasks * num_tokens * num_heads * head_dim]
+        gathered = read if stored is None else stored[: read.numel()]
+        self._gather(part, blocks, gathered)
+        if stored is not None:
+            read.copy_(gathered.view(self._stored_dtype))
+        if self._is_nhd:
+            return read.view(num_tasks, num_tokens, num_heads, head_dim).transpose(1, 2)
+        return read.view(num_tasks, num_heads, num_tokens, head_dim)
+
+    def _gather(self, part: int, blocks: Int64s, gathered: torch.Tensor) -> None:
+        if self._has_rows:
+            numbers = torch.from_numpy(self._numbers(part, blocks).reshape(-1))
+            torch.index_select(self._rows, 0, numbers, out=gathered.view(-1, self._rows.shape[1]))
+        else:
+            self._gather_slowly(part, blocks, gathered)
+
+    def _numbers(self, part: int, blocks: Int64s) -> Int64s:
+        """Rows of the blocks' keys or values, in the order in which they are wanted."""
+        _, _, num_heads, block_size, _ = self._shape
+        numbers = blocks * self._steps[0] + part * self._steps[1]
+        if len(self._steps) > 2:
+            numbers = numbers[:, None] + np.arange(num_heads)[:, None] * self._steps[2]
+        if len(self._steps) > 3:
+            numbers = numbers[..., None] + np.arange(block_size) * self._steps[3]
+        return numbers
+
+    def _gather_slowly(self, part: int, blocks: Int64s, gathered: torch.Tensor) -> None:
+        """For strides that are no multiples of a row."""
+        pages = self._kv[torch.from_numpy(blocks), part]  # [tasks, pages, heads, block_size, head_dim]
+        in_order = pages.permute(0, 1, 3, 2, 4) if self._is_nhd else pages.transpose(1, 2)
+        gathered.view(in_order.shape).copy_(in_order)
+
+
+def _axes(kv: torch.Tensor, num_axes: int) -> list[tuple[int, int]]:
+    """Size and stride of the first axes."""
+    return list(zip(kv.shape, kv.stride(), strict=True))[:num_axes]

@@ -1,0 +1,40 @@
+"""paged_prefill in torch: a chunk in tiles, each reading its sequence's table up to its last token."""
+
+import numpy as np
+import torch
+
+from pagedkv.kernels.cpu_attention.run import Attention
+from pagedkv.kernels.cpu_attention.tasks import Segments
+from pagedkv.kernels.options import AttentionOptions
+from pagedkv.kernels.workspace import Workspace
+
+__all__ = ["paged_prefill"]
+
+_BYTES_PER_THREAD = 8 << 20  # more than a cache: a tile of queries computes long on what it reads
+
+
+def paged_prefill(
+    query: torch.Tensor,
+    query_starts: torch.Tensor,
+    kv: torch.Tensor,
+    block_tables: torch.Tensor,
+    seq_lens: torch.Tensor,
+    options: AttentionOptions,
+    *,
+    out: torch.Tensor,
+    workspace: Workspace | None = None,
+) -> None:
+    """Write to `out`; arguments as for `pagedkv.kernels.paged_prefill`, which checks them."""
+    starts, lengths = (numbers.numpy().astype(np.int64) for numbers in (query_starts, seq_lens))
+    query_lens = np.diff(starts)
+    # Token t of the batch is token t - starts[i] of its chunk, which ends with the sequence.
+    positions = np.arange(len(query)) + np.repeat(lengths - starts[1:], query_lens)
+    attention = Attention(query, kv, block_tables, positions, options, bytes_per_thread=_BYTES_PER_THREAD)
+    segments = Segments(
+        table=np.arange(len(lengths)),
+        row=starts[:-1],
+        num_rows=query_lens,
+        start=np.zeros_like(lengths),
+        stop=lengths,
+    )
+    attention.run(attention.tasks(segments), out, workspace)
