@@ -108,6 +108,7 @@ class KernelAdapter(Adapter):
         max_seq_len: longest sequence, in tokens.
         error_ratio: how many times the error of torch in the same dtype a kernel's may be, both measured
             against float64.
+        case_share: of the usual number of cases, for kernels that take long, as interpreted ones do.
         num_threads: of torch, during the tests. A kernel that uses them is better tested with more; on
             tensors as small as these, they mostly wait for each other.
         max_pool_bytes: memory that the suite may allocate at once. Where 2**32 elements fit (most are never
@@ -127,6 +128,7 @@ class KernelAdapter(Adapter):
     max_batch: ClassVar[int] = 4
     max_seq_len: ClassVar[int] = 50
     error_ratio: ClassVar[float] = 2.0
+    case_share: ClassVar[float] = 1.0
     num_threads: ClassVar[int] = 1
     max_pool_bytes: ClassVar[int] = 1 << 30
 

@@ -70,7 +70,9 @@ class KernelConformance:
         cases = attention_cases(adapter, method, features)
         with reporting(adapter):
             test = f"{method}/{features}"
-            search(lambda case: check_attention(made, case), cases, adapter, test, share=0.5)
+            search(
+                lambda case: check_attention(made, case), cases, adapter, test, share=0.5 * adapter.case_share
+            )
 
     def test_far_blocks(self, pagedkv_adapter: type[KernelAdapter]) -> None:
         """Blocks at offsets beyond 32 bits are read where they are."""
@@ -93,7 +95,13 @@ class KernelConformance:
         cases = write_cases(pagedkv_adapter, KernelFeature[variant])
         with reporting(pagedkv_adapter):
             test = f"kv_write/{variant}"
-            search(lambda case: check_kv_write(made, case), cases, pagedkv_adapter, test)
+            search(
+                lambda case: check_kv_write(made, case),
+                cases,
+                pagedkv_adapter,
+                test,
+                pagedkv_adapter.case_share,
+            )
 
     @pytest.mark.parametrize("order", ["any", "given"])
     def test_block_copy(self, pagedkv_adapter: type[KernelAdapter], order: str) -> None:
@@ -106,7 +114,13 @@ class KernelConformance:
         cases = copy_cases(pagedkv_adapter, ordered=is_ordered)
         with reporting(pagedkv_adapter):
             test = f"block_copy/{order}"
-            search(lambda case: check_block_copy(made, case), cases, pagedkv_adapter, test)
+            search(
+                lambda case: check_block_copy(made, case),
+                cases,
+                pagedkv_adapter,
+                test,
+                pagedkv_adapter.case_share,
+            )
 
     def test_block_staging(self, pagedkv_adapter: type[KernelAdapter]) -> None:
         """Gathered blocks come back as they were."""
@@ -115,7 +129,10 @@ class KernelConformance:
         _need(pagedkv_adapter, "BLOCK_STAGING")
         made, cases = pagedkv_adapter(), staging_cases(pagedkv_adapter)
         with reporting(pagedkv_adapter):
-            search(lambda case: check_block_staging(made, case), cases, pagedkv_adapter, "block_staging")
+            share = pagedkv_adapter.case_share
+            search(
+                lambda case: check_block_staging(made, case), cases, pagedkv_adapter, "block_staging", share
+            )
 
     def test_known_failures(self, pagedkv_adapter: type[KernelAdapter]) -> None:
         """Every known failure is still there; a note about one that is gone has to go too."""
