@@ -58,9 +58,9 @@ class Bench:
 
 def prepare(device: torch.device, cases: Sequence[Case]) -> Bench:
     """Measure the limits that the floors of these shapes need."""
-    timer = timer_for(device)
+    machine, timer = describe(device.type), timer_for(device)
     limits = measure_limits(device, [COMPUTE_DTYPE[case.dtype] for case in cases], timer)
-    return Bench(device, describe(device.type), limits, timer)
+    return Bench(device, machine, limits, timer)
 
 
 def bench_kernels(

@@ -24,6 +24,7 @@ class Machine:
         triton: its version, or "none".
         python: its version.
         system: name and release of the operating system, and the processor's architecture.
+        load: processes that ran or wanted to, on average over the minute before.
         gpu: name of the GPU; "" where none was used.
         num_sms: its multiprocessors.
         gpu_memory_bytes: its memory.
@@ -40,12 +41,18 @@ class Machine:
     triton: str
     python: str
     system: str
+    load: float = 0.0
     gpu: str = ""
     num_sms: int = 0
     gpu_memory_bytes: int = 0
     gpu_clocks: str = ""
     cuda: str = ""
     driver: str = ""
+
+    @property
+    def is_busy(self) -> bool:
+        """Others want at least half of the cores; what is timed on the CPU suffers."""
+        return self.device == "cpu" and self.load >= self.num_cores / 2
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """What it is, as names and values."""
@@ -58,11 +65,13 @@ class Machine:
             yield "cuda", f"{self.cuda}, driver {self.driver or 'unknown'}"
         else:
             yield "gpu", "none used"
+        busy = ": others are busy here, all times are too long" if self.is_busy else ""
+        yield "load", f"{self.load:.1f} before the run{busy}"
         yield "torch", f"{self.torch}, triton {self.triton}, python {self.python}, {self.system}"
 
 
 def describe(device: str) -> Machine:
-    """This machine, as a run on a device sees it."""
+    """This machine, as a run on a device sees it; before the run, which is a load itself."""
     import torch
 
     common = Machine(
@@ -73,6 +82,7 @@ def describe(device: str) -> Machine:
         torch=str(torch.__version__),
         triton=_version("triton"),
         python=platform.python_version(),
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
     )
     return common if device == "cpu" else _with_gpu(common)

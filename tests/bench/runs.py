@@ -18,6 +18,7 @@ MACHINE = Machine(
     triton="none",
     python="3.11.7",
     system="Linux 6.1 x86_64",
+    load=0.3,
 )
 
 

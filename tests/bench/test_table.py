@@ -1,5 +1,7 @@
 """The tables for a terminal."""
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from pagedkv.bench.cases import KERNELS
@@ -54,11 +56,18 @@ def test_what_is_wrong_shows_no_time() -> None:
     ]
 
 
+def test_a_busy_machine() -> None:
+    """A load of half the cores is told as what it is, unless the GPU does the work."""
+    assert "others are busy here" in dict(about(replace(MACHINE, load=1.0), LIMITS))["load"]
+    assert "busy" not in dict(about(replace(MACHINE, load=1.0, device="cuda", gpu="A GPU"), LIMITS))["load"]
+
+
 def test_the_machine() -> None:
     """What it is comes before what it was measured to do."""
     found = dict(about(MACHINE, LIMITS))
 
     assert found["cpu"] == "A Processor <of 2 cores>, 2 cores, 2 threads of torch"
     assert found["gpu"] == "none used"
+    assert found["load"] == "0.3 before the run"
     assert found["copy"] == "10.0 GB/s, reading and writing together"
     assert found["matrix product"] == "fp32 50.0 GFLOP/s, bf16 200 GFLOP/s"
