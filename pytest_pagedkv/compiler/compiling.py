@@ -1,6 +1,7 @@
 """One variant through Triton's compiler, in a process that has no other business."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,15 @@ def _compiled(job: _Job) -> Any:
     try:
         return triton.compile(job.source, target=job.target, options=job.options)
     except Exception as error:
-        told = f"kernel {job.variant.kernel.__name__}: {type(error).__name__}: {error}"
-        raise CompilerError(told) from error
+        told = "\n".join(_told(error))
+        raise CompilerError(f"kernel {job.variant.kernel.__name__}: {told}") from error
+
+
+def _told(error: BaseException | None) -> Iterator[str]:
+    """What went wrong, and why: of some versions of Triton only the cause says it."""
+    while error is not None:
+        yield f"{type(error).__name__}: {error}"
+        error = error.__cause__
 
 
 def _resources(job: _Job, unit: Unit, compiled: Any) -> Resources:

@@ -1,6 +1,7 @@
 """Tests of compiled kernels: one for each variant and architecture, all compiled before the tests run."""
 
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,7 +36,12 @@ class CompiledKernels:
     def __init__(self, config: pytest.Config, role: Role, folder: Path) -> None:
         self._config = config
         self._role = role
-        self.compiler = Compiler(folder, num_workers=1 if role is Role.WORKER else _NUM_WORKERS)
+        self._folder = folder
+
+    @cached_property
+    def compiler(self) -> Compiler:
+        """The compiling processes, from the first time that one is needed."""
+        return Compiler(self._folder, num_workers=1 if self._role is Role.WORKER else _NUM_WORKERS)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make a test for each variant; only one, that says why, where there are none."""
@@ -56,7 +62,8 @@ class CompiledKernels:
 
     def pytest_unconfigure(self) -> None:
         """End the compiling processes."""
-        self.compiler.close()
+        if "compiler" in vars(self):
+            self.compiler.close()
 
     def compiled(self, unit: Unit) -> Compiled:
         """What became of a unit, in a process that compiles."""

@@ -71,8 +71,14 @@ def _of_triton(variant: Variant) -> Signature:
     kernel, backend = variant.kernel, make_backend(GPUTarget("cuda", 90, 32))
     bind = create_function_from_signature(kernel.signature, kernel.params, backend)
     bound, specialization, _ = bind(**variant.arguments, **variant.constants)
-    _, types, constants, attributes = kernel._pack_args(backend, {}, bound, specialization, None)
-    return Signature(types, constants, {place: hints for place, hints in attributes.items() if hints})
+    found = Signature({}, {}, {})
+    for position, (name, (kind, hint)) in enumerate(zip(kernel.arg_names, specialization, strict=True)):
+        found.types[name] = kind
+        if kind == "constexpr":
+            found.constants[position,] = bound[name]
+        elif isinstance(hint, str) and (hints := backend.parse_attr(hint)):
+            found.attributes[position,] = hints
+    return found
 
 
 @pytest.mark.parametrize("name", ["plain", "pinned", "loose"])
