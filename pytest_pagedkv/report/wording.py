@@ -14,6 +14,7 @@ __all__ = [
     "interval",
     "moved",
     "percent",
+    "shown_duration",
     "significant",
     "smallest_detectable",
 ]
@@ -36,6 +37,11 @@ def duration(nanoseconds: float, *, space: str = "", micro: str = "u") -> str:
     """Three digits and a unit, such as "652us"."""
     size, unit = next((each for each in _UNITS if nanoseconds >= each[0] * 0.9995), _UNITS[-1])
     return f"{significant(nanoseconds / size)}{space}{unit.replace('u', micro)}"
+
+
+def shown_duration(nanoseconds: float) -> str:
+    """Three digits, a space and a unit, for a page: such as "652 \N{MICRO SIGN}s"."""
+    return duration(nanoseconds, space="\N{NO-BREAK SPACE}", micro="\N{MICRO SIGN}")
 
 
 def percent(change: float, *, sign: bool = True) -> str:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagedkv.report.axis import Scale, quantile, robust_range
 from pytest_pagedkv.report.annotations import annotations
 from pytest_pagedkv.report.markdown import comment
 from pytest_pagedkv.report.page import render_page
-from pytest_pagedkv.report.page.axis import Scale, quantile, robust_range
 from pytest_pagedkv.report.runfile import Run
 from pytest_pagedkv.report.status import Status, status
 from pytest_pagedkv.report.wording import duration, percent, significant

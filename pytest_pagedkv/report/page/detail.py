@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from pagedkv.report.html import Markup, element, joined
 from pytest_pagedkv.baselines import Difference, Verdict
 from pytest_pagedkv.baselines.wording import counted
-from pytest_pagedkv.report.page.html import Markup, element, joined
 from pytest_pagedkv.report.page.plots import distribution_plot, history_plot, pairs_plot
 from pytest_pagedkv.report.page.table import badge
 from pytest_pagedkv.report.runfile import Benchmark

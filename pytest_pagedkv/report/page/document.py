@@ -4,10 +4,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pagedkv.report.document import document
+from pagedkv.report.html import Markup, element, joined
+from pagedkv.report.marks import markers
 from pytest_pagedkv.report.page.detail import detail
-from pytest_pagedkv.report.page.html import Markup, element, joined, void
-from pytest_pagedkv.report.page.marks import markers
-from pytest_pagedkv.report.page.style import policy, script, style
+from pytest_pagedkv.report.page.style import MARKERS, script, style
 from pytest_pagedkv.report.page.table import overview
 from pytest_pagedkv.report.runfile import Run
 from pytest_pagedkv.report.status import Status, by_status, exit_code, headline, setting
@@ -42,20 +43,15 @@ def render_page(run: Mapping[str, Any]) -> str:
         run: the run file's content.
     """
     view = Run.from_plain(run)
-    head = element(
-        "head",
-        void("meta", charset="utf-8"),
-        void("meta", http_equiv="Content-Security-Policy", content=policy()),
-        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        void("meta", name="referrer", content="no-referrer"),
-        element("title", f"pagedkv perf: {headline(view)}"),
-        element("style", Markup(style())),
-    )
     skip = element("a", "Skip to the benchmarks", href="#benchmarks", class_="skip")
-    body = element(
-        "body", skip, markers(), element("main", *_sections(view)), element("script", Markup(script()))
+    return document(
+        f"pagedkv perf: {headline(view)}",
+        skip,
+        markers(MARKERS),
+        element("main", *_sections(view)),
+        style=style(),
+        script=script(),
     )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _sections(run: Run) -> Iterator[Markup]:

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from pytest_pagedkv.baselines.wording import counted
-from pytest_pagedkv.report.page.axis import Scale, quantile, robust_range
-from pytest_pagedkv.report.page.html import Markup, element, joined, void
-from pytest_pagedkv.report.page.marks import (
+from pagedkv.report.axis import Scale, quantile, robust_range
+from pagedkv.report.html import Markup, element, joined, void
+from pagedkv.report.marks import (
     LEFT,
     RIGHT,
     arrow,
@@ -16,12 +15,12 @@ from pytest_pagedkv.report.page.marks import (
     label,
     line,
     polyline,
-    shown_duration,
     x_axis,
     y_axis,
 )
+from pytest_pagedkv.baselines.wording import counted
 from pytest_pagedkv.report.timings import Duet, Pair, Stored
-from pytest_pagedkv.report.wording import interval, percent, significant
+from pytest_pagedkv.report.wording import interval, percent, shown_duration, significant
 
 __all__ = ["distribution_plot", "forest_plot", "history_plot", "pairs_plot"]
 

@@ -1,16 +1,21 @@
-"""The page's style and its script, which become part of it, and the policy that lets nothing else in."""
+"""The page's style and its script, which become part of it."""
 
-import base64
-import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["policy", "script", "style"]
+from pagedkv.report.document import base_style
+
+__all__ = ["MARKERS", "script", "style"]
+
+MARKERS: Mapping[str, float] = {"screen": 2.0, "confirm": 2.5, "base": 2.0, "head": 2.0, "stored": 2.5}
+"""Radii of dots, by their style."""
 
 
+@cache
 def style() -> str:
     """The content of the page's `<style>`."""
-    return _part("page.css")
+    return base_style() + _part("page.css")
 
 
 def script() -> str:
@@ -18,19 +23,6 @@ def script() -> str:
     return _part("page.js")
 
 
-def policy() -> str:
-    """A Content-Security-Policy: this style, this script, and nothing from anywhere else."""
-    return (
-        f"default-src 'none'; style-src {_hash(style())}; script-src {_hash(script())}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
 @cache
 def _part(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

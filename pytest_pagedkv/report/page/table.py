@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_pagedkv.report.page.html import Markup, element, joined, void
-from pytest_pagedkv.report.page.marks import shown_duration
+from pagedkv.report.html import Markup, element, joined, void
 from pytest_pagedkv.report.page.plots import forest_plot
 from pytest_pagedkv.report.runfile import Benchmark
 from pytest_pagedkv.report.status import Status, effect_of, is_failure
-from pytest_pagedkv.report.wording import evidence, interval, moved, percent
+from pytest_pagedkv.report.wording import evidence, interval, moved, percent, shown_duration
 
 __all__ = ["badge", "overview"]
 
