@@ -178,12 +178,12 @@ class KVStore:
     def block_bytes(self) -> int:
         """What a block takes in all layers, in bytes."""
         layer = self.layer(0)
-        return len(self.layers) * prod(layer.shape[1:]) * layer.dtype.itemsize
+        return len(self.layers) * prod(layer.shape[1:]) * int(layer.dtype.itemsize)
 
     @property
     def num_bytes(self) -> int:
         """What all blocks take, in bytes."""
-        return self.layer(0).shape[0] * self.block_bytes
+        return int(self.layer(0).shape[0]) * self.block_bytes
 
 
 def _settled_scales(

@@ -67,12 +67,12 @@ def test_blocks_move_from_one_layout_to_another(backend, layout, shape):
     """Each layout, page size, head dim and dtype; the buffer has one order whatever the layouts."""
     dtype = DTYPES[SHAPES.index(shape) - 1]
     other = list(KVLayout)[list(KVLayout).index(layout) - 1]
-    is_large = shape[1] == 256
+    is_large = shape[1] > 16
     pool, elsewhere = (
         pool_of(backend, shape=shape, layout=one, dtype=dtype, num_layers=2 - is_large)
         for one in (layout, other)
     )
-    check_both(backend, pool, [3] if is_large else [4, 0, 3], elsewhere)
+    check_both(backend, pool, [3] if is_large else [4, 0], elsewhere)
 
 
 @on_backends

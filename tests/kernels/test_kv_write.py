@@ -287,10 +287,11 @@ def test_contents_are_checked_on_demand(backend, slots, message):
 @on_backends
 def test_contents_that_fit_pass_the_check(backend):
     """Several tokens may be skipped."""
-    given = arguments(slot_mapping=torch.tensor([-1, 79, -1, 0]))
+    pool = pool_of(backend)
+    key, value = tokens_for(pool, 4, torch.float16)
     with calling(backend), checking_contents():
-        kv_write(**given)
-    assert torch.equal(given["kv"][4, 0, :, 15], given["key"][1])
+        kv_write(key, value, pool.kv, torch.tensor([-1, 79, -1, 0], device=key.device))
+    assert torch.equal(pool.kv[4, 0, :, 15], key[1])
 
 
 def test_no_gradient_is_recorded():

@@ -46,6 +46,8 @@ def block_staging_kernel(
         stride_part: from keys to values.
         stride_head: from head to head.
         stride_token: from token to token.
+        NUM_HEADS: KV heads.
+        BLOCK_SIZE: tokens in a block.
         ROW: elements of a head of a token.
         TILE: what a program moves.
         IS_GATHER: from the layers to staging; without, back.

@@ -10,19 +10,18 @@ __all__ = ["kv_write"]
 _FP8_MAX = torch.finfo(FP8_DTYPE).max
 
 
-@torch.no_grad()
 def kv_write(
     key: torch.Tensor, value: torch.Tensor, kv: torch.Tensor, slot_mapping: torch.Tensor, scales: KVScales
 ) -> None:
     """Write the keys and values of tokens to their slots; arguments as for `pagedkv.kernels.kv_write`."""
+    rows = _rows_of(kv)
     kept = slot_mapping >= 0
     if not kept.all():
         key, value, slot_mapping = key[kept], value[kept], slot_mapping[kept]
-    rows = _rows_of(kv)
     for part, tokens, scale in ((0, key, scales.k), (1, value, scales.v)):
         numbers = _row_numbers(kv, part, slot_mapping)
         stored = _quantised(tokens, scale) if kv.dtype == FP8_DTYPE else tokens
-        rows.index_copy_(0, numbers, stored.reshape(-1, kv.shape[4]))
+        rows.index_copy_(0, numbers, stored.detach().reshape(-1, kv.shape[4]))
 
 
 def _rows_of(kv: torch.Tensor) -> torch.Tensor:

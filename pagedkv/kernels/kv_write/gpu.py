@@ -62,14 +62,28 @@ def kv_write_kernel(
     """Write `TOKENS` tokens, or `WIDTH` elements of each where a token has more.
 
     Args:
-        key: tokens of `NUM_HEADS` rows of `HEAD_DIM` elements.
+        key: `[num_tokens, NUM_HEADS, HEAD_DIM]`.
         value: likewise.
         kv: where blocks begin; bytes, with `TO_FP8`.
         slot_mapping: `[num_tokens]` (int64); negative skips.
         num_tokens: tokens.
         k_factor: with `TO_FP8`, what keys are multiplied with.
         v_factor: likewise.
-        IN_HARDWARE: whether the GPU converts; otherwise integer arithmetic does.
+        stride_key_token: elements from token to token.
+        stride_key_head: elements from head to head.
+        stride_value_token: likewise.
+        stride_value_head: likewise.
+        stride_block: elements of `kv` from block to block.
+        stride_part: from keys to values.
+        stride_head: from head to head.
+        stride_token: from token to token.
+        NUM_HEADS: KV heads.
+        BLOCK_SIZE: tokens in a block.
+        HEAD_DIM: elements of a head.
+        TOKENS: tokens of a program.
+        WIDTH: elements of a token that a program takes.
+        TO_FP8: whether e4m3 codes are stored.
+        IN_HARDWARE: whether the GPU converts to them; otherwise integer arithmetic does.
     """
     ROW: tl.constexpr = NUM_HEADS * HEAD_DIM
     TILES: tl.constexpr = (ROW + WIDTH - 1) // WIDTH
