@@ -17,9 +17,7 @@ from pytest_pagedkv.baselines.timing_store import Timings
 from pytest_pagedkv.options import Options
 from pytest_pagedkv.perf.cachegrind import check_valgrind, narrow_to_forked
 from pytest_pagedkv.perf.compiled import KERNELS, CompiledKernels
-from pytest_pagedkv.perf.controller import Controller, Worker
 from pytest_pagedkv.perf.counting import Counting, wanted_keys
-from pytest_pagedkv.perf.gate import Gate
 from pytest_pagedkv.perf.selection import Narrowing, Selection
 from pytest_pagedkv.perf.suite import add_suite
 from pytest_pagedkv.report.run import PerfRun
@@ -61,6 +59,10 @@ def start(config: pytest.Config, state: State) -> None:
         _check_writable(run)
     _compile(config, state)
     _select(config, Selection(options, root, run.collected))
+    # Most of what there is to import; a process that only counts or times needs none of it.
+    from pytest_pagedkv.perf.controller import Controller, Worker
+    from pytest_pagedkv.perf.gate import Gate
+
     register(Gate(run), "pagedkv-gate")
     if state.role is Role.WORKER:
         register(Worker(config, run), "pagedkv-worker")

@@ -27,9 +27,7 @@ def test_gated(name, pagedkv_benchmark):
 _LOADED = (
     "numpy",
     "nvtx",
-    "pytest_pagedkv.perf.start",
-    "pytest_pagedkv.perf.benchmark",
-    "pytest_pagedkv.perf.traces",
+    *(f"pytest_pagedkv.perf.{name}" for name in ("start", "controller", "gate", "benchmark", "traces")),
 )
 """What runs in this process import: numpy bears it once only, and the others take long."""
 
