@@ -178,7 +178,7 @@ class KVStore:
     def block_bytes(self) -> int:
         """What a block takes in all layers, in bytes."""
         layer = self.layer(0)
-        return len(self.layers) * prod(layer.shape[1:]) * int(layer.dtype.itemsize)
+        return int(len(self.layers) * prod(layer.shape[1:]) * layer.dtype.itemsize)
 
     @property
     def num_bytes(self) -> int:
