@@ -26,11 +26,14 @@ HEAD_DIMS = (64, 80, 96, 128, 256)
 MIN_FP8_ARCH = 89
 """Ada, the first architecture that converts e4m3 numbers."""
 
+_MAX_BATCH = 65535  # of the third axis of a grid
 _BLOCK_SIZES = (8, 16, 32, 64, 128, 256)
 _LOG2_E = math.log2(math.e)
 
 
-def check_for_gpu(query: torch.Tensor, kv: torch.Tensor, out: torch.Tensor, target: Target) -> None:
+def check_for_gpu(
+    query: torch.Tensor, kv: torch.Tensor, block_tables: torch.Tensor, out: torch.Tensor, target: Target
+) -> None:
     """Check what only the GPU kernels ask for.
 
     Raises:
@@ -49,6 +52,10 @@ def check_for_gpu(query: torch.Tensor, kv: torch.Tensor, out: torch.Tensor, targ
         raise KernelInputError(
             f"kv is {FP8_DTYPE}, and sm_{target.arch} cannot convert it (sm_{MIN_FP8_ARCH} can): store KV in "
             "float16 or bfloat16 there"
+        )
+    if block_tables.shape[0] > _MAX_BATCH:
+        raise KernelInputError(
+            f"{block_tables.shape[0]} sequences in one call; a launch takes {_MAX_BATCH}: make several calls"
         )
     require_aligned(query=query, kv=kv, out=out)
 

@@ -66,10 +66,12 @@ class Launch:
     num_stages: int = 3
 
     def run(self) -> None:
-        """Launch, on the current stream."""
-        self.kernel[self.grid](
-            **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
-        )
+        """Launch, on the current stream of the tensors' device."""
+        tensor = next(value for value in self.arguments.values() if isinstance(value, torch.Tensor))
+        with torch.cuda.device_of(tensor):  # Triton launches on the current device; on the CPU it does nothing
+            self.kernel[self.grid](
+                **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
+            )
 
 
 def require_aligned(**tensors: torch.Tensor) -> None:

@@ -150,6 +150,14 @@ class TestForTheGPU:
         with pytest.raises(KernelInputError, match="sm_80 cannot convert it"):
             self.launches(80, kv=kv)
 
+    def test_batch(self) -> None:
+        """A grid has 65535 programs along its third axis."""
+        shape = {"query": (65536, 1, 4, 64), "out": (65536, 1, 4, 64)}
+        many = {name: torch.empty(size, dtype=torch.float16, device="meta") for name, size in shape.items()}
+        tables = torch.empty(65536, 3, dtype=torch.int32, device="meta")
+        with pytest.raises(KernelInputError, match="65536 sequences in one call; a launch takes 65535"):
+            self.launches(**many, block_tables=tables, seq_lens=tables[:, 0])
+
     def test_alignment(self) -> None:
         """A pool that begins off a 16-byte boundary, and rows that do."""
         flat = torch.zeros(4 * 2 * 2 * 16 * 64 + 1, dtype=torch.float16)

@@ -1,7 +1,9 @@
 """Which query tokens read which tokens: from a kernel's arguments to batches of work of like size."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -42,23 +44,6 @@ class Segments:
             self.stop[which],
         )
 
-    def trimmed(self, positions: Int64s, window: int | None, block_size: int) -> "Segments":
-        """The same without the tokens that none of the query tokens sees, by whole blocks at the start.
-
-        Args:
-            positions: of each query token of the batch, its place in its sequence.
-            window: tokens that a query token sees; None for all before it.
-            block_size: tokens in a block.
-        """
-        # Between two segments reduceat sees what belongs to neither: every second result is left out.
-        bounds = np.stack([self.row, self.row + self.num_rows], axis=1).reshape(-1)
-        padded = np.append(positions, 0)
-        first, last = (f.reduceat(padded, bounds)[::2] for f in (np.minimum, np.maximum))
-        start = self.start
-        if window is not None:
-            start = np.maximum(start, (first - window + 1) // block_size * block_size)
-        return Segments(self.table, self.row, self.num_rows, start, np.minimum(self.stop, last + 1))
-
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
@@ -71,6 +56,8 @@ class Tasks:
         start: first token, a multiple of the block size.
         num_tokens: tokens, one at least.
         wave: how many tasks with the same query tokens come before; tasks of a wave share none.
+        lowest: smallest position of a query token in its sequence, negative before the start.
+        highest: largest one.
     """
 
     table: Int64s
@@ -79,34 +66,53 @@ class Tasks:
     start: Int64s
     num_tokens: Int64s
     wave: Int64s
+    lowest: Int64s
+    highest: Int64s
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, chosen: Int64s) -> Self:
+    def __getitem__(self, chosen: "Int64s | slice") -> Self:
         return type(self)(*(getattr(self, name)[chosen] for name in self.__slots__))
 
     def followed_by(self, other: "Tasks") -> "Tasks":
         """These, and in later waves the others."""
         later = int(self.wave.max(initial=-1)) + 1
-        both = [np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__slots__]
-        both[-1][len(self) :] += later
-        return Tasks(*both)
+        moved = replace(other, wave=other.wave + later)
+        return Tasks(*(np.concatenate([getattr(self, n), getattr(moved, n)]) for n in self.__slots__))
 
 
-def split(segments: Segments, most_tokens: int) -> Tasks:
-    """Cut segments into tasks.
+def split(
+    segments: Segments, positions: Int64s, *, window: int | None, block_size: int, most_pages: int
+) -> Tasks:
+    """Cut what the query tokens of segments see into tasks of about equal length.
 
     Args:
-        segments: those with no token or no query token become no task.
-        most_tokens: tokens of a task, a multiple of the block size.
+        segments: those without query tokens become no task, nor those that see nothing.
+        positions: of each query token of the batch, its place in its sequence.
+        window: tokens that a query token sees; None for all before it.
+        block_size: tokens in a block.
+        most_pages: blocks that a task reads.
     """
-    lengths = np.where(segments.num_rows > 0, segments.stop - segments.start, 0)
-    which, wave = _repeated(-(-np.maximum(lengths, 0) // most_tokens))
-    start = segments.start[which] + wave * most_tokens
-    num_tokens = np.minimum(segments.stop[which] - start, most_tokens)
+    lowest, highest = _extremes(positions, segments)
+    first = segments.start
+    if window is not None:
+        first = np.maximum(first, (lowest - window + 1) // block_size * block_size)
+    stop = np.minimum(segments.stop, highest + 1)
+    num_pages = np.maximum(-(-(stop - first) // block_size), 0)
+    num_tasks = -(-num_pages // most_pages)
+    which, wave = _repeated(num_tasks)
+    task_tokens = (-(-num_pages // np.maximum(num_tasks, 1)) * block_size)[which]
+    start = first[which] + wave * task_tokens
     return Tasks(
-        segments.table[which], segments.row[which], segments.num_rows[which], start, num_tokens, wave
+        table=segments.table[which],
+        row=segments.row[which],
+        num_rows=segments.num_rows[which],
+        start=start,
+        num_tokens=np.minimum(stop[which] - start, task_tokens),
+        wave=wave,
+        lowest=lowest[which],
+        highest=highest[which],
     )
 
 
@@ -121,12 +127,21 @@ def batches(tasks: Tasks, block_size: int, most_pages: int, most_rows: int) -> I
     """
     pages, rows = _rounded_up(-(-tasks.num_tokens // block_size)), _rounded_up(tasks.num_rows)
     order = np.lexsort((pages, rows, tasks.wave))
-    keys = np.stack([pages, rows, tasks.wave], axis=1)[order]
-    changes = np.flatnonzero((keys[1:] != keys[:-1]).any(axis=1)) + 1
-    for first, stop in zip([0, *changes.tolist()], [*changes.tolist(), len(order)], strict=True):
-        step = max(1, min(most_pages // int(keys[first, 0]), most_rows // int(keys[first, 1])))
+    tasks, pages, rows = tasks[order], pages[order], rows[order]
+    changes = np.diff(pages).astype(bool) | np.diff(rows).astype(bool) | np.diff(tasks.wave).astype(bool)
+    bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
+    for first, stop in pairwise(bounds):
+        step = max(1, min(most_pages // int(pages[first]), most_rows // int(rows[first])))
         for i in range(first, stop, step):
-            yield tasks[order[i : min(i + step, stop)]]
+            yield tasks[i : min(i + step, stop)]
+
+
+def _extremes(positions: Int64s, segments: Segments) -> tuple[Int64s, Int64s]:
+    """Smallest and largest position of each segment's query tokens."""
+    # Between two segments reduceat sees what belongs to neither: every second result is left out.
+    bounds = np.stack([segments.row, segments.row + segments.num_rows], axis=1).reshape(-1)
+    padded = np.append(positions, 0)
+    return np.minimum.reduceat(padded, bounds)[::2], np.maximum.reduceat(padded, bounds)[::2]
 
 
 def _repeated(counts: Int64s) -> tuple[Int64s, Int64s]:

@@ -139,7 +139,7 @@ def launches(
     target: Target,
 ) -> list[Launch]:
     """Describe the launches of `paged_decode_shared`; arguments as there."""
-    check_for_gpu(query, kv, out, target)
+    check_for_gpu(query, kv, block_tables, out, target)
     batch, query_len, num_heads, _ = query.shape
     num_kv_heads = kv.shape[2]
     num_rows = query_len * (num_heads // num_kv_heads)

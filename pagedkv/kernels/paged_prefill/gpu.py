@@ -205,7 +205,7 @@ def launches(
     target: Target,
 ) -> list[Launch]:
     """Describe the launch of `paged_prefill`; arguments as there."""
-    check_for_gpu(query, kv, out, target)
+    check_for_gpu(query, kv, block_tables, out, target)
     num_tokens, num_heads, _ = query.shape
     batch = seq_lens.shape[0]
     num_kv_heads = kv.shape[2]
