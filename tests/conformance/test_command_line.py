@@ -62,6 +62,12 @@ class Absent(Toy):
 class NotAnAdapter:
     pass
 """
+FEW = """
+from hypothesis import settings
+
+settings.register_profile("few", max_examples=10)
+settings.load_profile("few")
+"""
 
 
 @pytest.fixture
@@ -96,6 +102,7 @@ def test_a_cache_is_tested_from_the_command_line(bare: Path) -> None:
 
 def test_it_runs_under_xdist(bare: Path) -> None:
     """Tests run in workers, and their counts come home."""
+    (bare / "conftest.py").write_text(FEW)
     code, out = run(bare, "-n", "2", "--pagedkv-adapter=toys:Toy", "-k", "scenario or random")
 
     assert code == 0, out

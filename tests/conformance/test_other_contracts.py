@@ -34,11 +34,11 @@ class ExcusedForNothing(ReferenceScheduler):
 
 
 @pytest.fixture
-def small_search() -> Any:
-    """Few programs, without what earlier runs found."""
+def fresh(request: pytest.FixtureRequest) -> Any:
+    """A search without what earlier runs found, which ends where it finds something."""
     before = settings.get_current_profile_name()
-    settings.register_profile("small", settings(), database=None, max_examples=40)
-    settings.load_profile("small")
+    settings.register_profile("fresh", settings(), database=None, max_examples=getattr(request, "param", 200))
+    settings.load_profile("fresh")
     yield
     settings.load_profile(before)
 
@@ -69,20 +69,20 @@ def check_report(violation: InvariantViolation, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["LeaksOnAbort", pytest.param("ComputesChunksTwice", marks=pytest.mark.heavy), "SmallestFirst"]
 )
-def test_scheduler_report(name: str, small_search: None, tmp_path: Path) -> None:
+def test_scheduler_report(name: str, fresh: None, tmp_path: Path) -> None:
     """A scheduler's shortest program can be pasted."""
     [fault] = [fault for fault in SCHEDULERS if fault.adapter.__name__ == name]
     check_report(broken_by(fault.run), tmp_path)
 
 
-def test_offload_report(small_search: None, tmp_path: Path) -> None:
+def test_offload_report(fresh: None, tmp_path: Path) -> None:
     """A tier's shortest program can be pasted."""
     fault = Fault(OffloadConformance, LeavesFiles, "space-home", ("test_random_programs",), {})
     check_report(broken_by(fault.run), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["SeesTheNextToken", "WritesSlotMinusOne", "CopiesKeysOnly"])
-def test_kernel_report(name: str, small_search: None, tmp_path: Path) -> None:
+def test_kernel_report(name: str, fresh: None, tmp_path: Path) -> None:
     """A kernel's smallest case can be pasted."""
     pytest.importorskip("torch", reason="kernels work on torch tensors; torch is not installed")
     from tests.conformance.kernels.faults import FAULTS
@@ -91,7 +91,8 @@ def test_kernel_report(name: str, small_search: None, tmp_path: Path) -> None:
     check_report(broken_by(fault.run), tmp_path)
 
 
-def test_a_known_failure_is_passed_over(small_search: None) -> None:
+@pytest.mark.parametrize("fresh", [40], indirect=True)
+def test_a_known_failure_is_passed_over(fresh: None) -> None:
     """The search goes on past it, and its program is run."""
     SchedulerConformance().test_random_programs(Excused)
     SchedulerConformance().test_known_failures(Excused)
