@@ -131,7 +131,7 @@ def independent_copies(draw: st.DrawFn) -> dict[str, Any]:
 
 @on_backends
 @given(case=independent_copies())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_ragged(backend, case):
     """Any block that is a multiple of 16 bytes."""
     check_copied(backend, pool_of(backend, **case["pool"]), case["pairs"])

@@ -92,8 +92,8 @@ def launches(layers: KVLayers, copies: torch.Tensor, target: Target) -> list[Lau
         KernelInputError: strides or addresses that 128-bit accesses do not fit.
     """
     runs = _runs_of(layers.tensors[0])
-    tile = min(_TILE_VECTORS, triton.next_power_of_2(runs.length))
-    tiles = triton.cdiv(runs.length, tile)
+    tile = min(_TILE_VECTORS, 1 << (runs.length - 1).bit_length())
+    tiles = -(-runs.length // tile)
     return [
         Launch(
             kernel=block_copy_kernel,

@@ -105,10 +105,10 @@ def _launch(layers: KVLayers, block_ids: torch.Tensor, staging: torch.Tensor, *,
     _, _, num_heads, block_size, head_dim = kv.shape
     row = head_dim * kv.dtype.itemsize // _VECTOR_BYTES
     block = 2 * num_heads * block_size * row
-    tile = min(_TILE_VECTORS, triton.next_power_of_2(block))
+    tile = min(_TILE_VECTORS, 1 << (block - 1).bit_length())
     return Launch(
         kernel=block_staging_kernel,
-        grid=(len(block_ids) * triton.cdiv(block, tile), len(layers), 1),
+        grid=(len(block_ids) * -(-block // tile), len(layers), 1),
         arguments={
             "pointers": layers.pointers,
             "block_ids": block_ids,

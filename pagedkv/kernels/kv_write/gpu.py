@@ -131,10 +131,11 @@ def launches(
     num_elements = _NUM_WARPS * 32 * _VECTOR_BYTES // kv.dtype.itemsize
     width = _width(num_heads * head_dim, num_elements)
     tokens = num_elements // width
+    tiles = -(-num_heads * head_dim // width)
     return [
         Launch(
             kernel=kv_write_kernel,
-            grid=(triton.cdiv(num_tokens, tokens) * triton.cdiv(num_heads * head_dim, width), 1, 1),
+            grid=(-(-num_tokens // tokens) * tiles, 1, 1),
             arguments={
                 "key": key,
                 "value": value,
@@ -170,4 +171,4 @@ def launches(
 def _width(row: int, most: int) -> int:
     """Elements of a token that a program takes: a power of two that divides them, if a large one does."""
     divisor = row & -row
-    return min(divisor if divisor >= _LEAST_WIDTH else triton.next_power_of_2(row), most)
+    return min(divisor if divisor >= _LEAST_WIDTH else 1 << (row - 1).bit_length(), most)
