@@ -13,6 +13,7 @@ from pytest_pagedkv.baselines.duet import DuetResult
 from pytest_pagedkv.baselines.fingerprint import Fingerprint, fingerprint
 from pytest_pagedkv.baselines.spread import read_spreads, write_spreads
 from pytest_pagedkv.perf.accepting import accept_slowdowns
+from pytest_pagedkv.perf.compiled import unit_of
 from pytest_pagedkv.perf.duet.process import DuetError
 from pytest_pagedkv.perf.duet.run import compare_with_base
 from pytest_pagedkv.perf.keys import file_of
@@ -61,11 +62,15 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Count once elsewhere before the tests run here; pytest-xdist's controller has no items."""
+        """Count once elsewhere before the tests run here; pytest-xdist's controller has no items.
+
+        What is compiled counts nothing.
+        """
         option = self._config.option
         is_broken = session.testsfailed and not option.continue_on_collection_errors
-        if session.items and not is_broken and not option.collectonly:
-            self._measure_elsewhere([item.stash[BENCHMARK].key for item in session.items])
+        keys = [item.stash[BENCHMARK].key for item in session.items if unit_of(item) is None]
+        if keys and not is_broken and not option.collectonly:
+            self._measure_elsewhere(keys)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self) -> None:
