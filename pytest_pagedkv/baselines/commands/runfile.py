@@ -65,7 +65,7 @@ class Measurement:
             return f"it did not pass: {failed[0]} {self.outcomes.get(failed[0], 'did not run')}"
         if self.verdict == Verdict.NONDETERMINISTIC:
             return "; ".join(self.details) or "its counters are nondeterministic"
-        if self.verdict == Verdict.INCOMPARABLE:
+        if self.verdict == Verdict.INCOMPARABLE and not self.toolchain:  # each of which has lines of its own
             return "; ".join(self.details) or "it ran under another seed than the baselines"
         return "it counts nothing" if self.judged_counters is None and self.timed is None else None
 
