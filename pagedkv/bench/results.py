@@ -7,12 +7,13 @@ written; names may be added without that.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 from pagedkv.bench.cases import Case
 from pagedkv.bench.floors import Floor, Limits, Work
 from pagedkv.bench.machine import Machine
 
-__all__ = ["OURS", "SCHEMA", "VERSION", "Row", "Run", "Timing"]
+__all__ = ["OURS", "SCHEMA", "VERSION", "Ratio", "Row", "Run", "Timing"]
 
 SCHEMA = "pagedkv.bench.kernels"
 """What the document says it is."""
@@ -44,12 +45,22 @@ class Timing:
         """The middle one."""
         return statistics.median(self.rounds_s)
 
-    def over(self, other: "Timing") -> float:
-        """How many times as long it takes as another: the median of the ratios round by round.
+    def over(self, other: "Timing") -> "Ratio":
+        """How many times as long it takes as another, which ran in the same rounds."""
+        pairs = zip(self.rounds_s, other.rounds_s, strict=True)
+        return Ratio(statistics.median(a / b for a, b in pairs), self.best_s / other.best_s)
 
-        Both ran in each round, one after the other, so that a spell in which the machine is slow is in both.
-        """
-        return statistics.median(a / b for a, b in zip(self.rounds_s, other.rounds_s, strict=False))
+
+class Ratio(NamedTuple):
+    """How many times as long something takes as something else; both agree where nothing disturbs.
+
+    Attributes:
+        paired: the median of the ratios round by round: a spell in which the machine is slow is in both.
+        best: of the quickest calls.
+    """
+
+    paired: float
+    best: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +96,7 @@ class Row:
         return None if self.ours is None else self.floor.seconds / self.ours.best_s
 
     @property
-    def ratios(self) -> dict[str, float]:
+    def ratios(self) -> dict[str, Ratio]:
         """How many times as long as each peer we take, by its name."""
         ours = self.ours
         peers = {} if ours is None else {k: v for k, v in self.timings.items() if k != OURS}
@@ -108,7 +119,7 @@ class Row:
             "floor": {"us": self.floor.seconds * 1e6, "bound": self.floor.bound},
             "floor_ratio": self.floor_ratio,
             "times": times,
-            "ours_over": self.ratios,
+            "ours_over": {name: each._asdict() for name, each in self.ratios.items()},
             "skipped": dict(self.skipped),
             "wrong": dict(self.wrong),
             "reason": self.reason,

@@ -9,7 +9,7 @@ from pagedkv.bench.cases import KERNELS
 from pagedkv.bench.floors import Limits
 from pagedkv.bench.machine import Machine
 from pagedkv.bench.results import OURS, Row, Run
-from pagedkv.bench.wording import bandwidth, duration, percent, rate, ratio, reasons
+from pagedkv.bench.wording import bandwidth, duration, percent, rate, ratios, reasons
 
 __all__ = ["LEGEND", "about", "remarks", "tables"]
 
@@ -18,8 +18,8 @@ _GOOD = 0.9
 
 LEGEND = (
     "Times with cold caches: best and median call. % of floor: the floor / the best. Error: the largest "
-    "|out - ref| / |ref| of any call, against 64 bits; 0 is exact. x NAME: our time / the peer's, median "
-    "of the rounds, below 1 where we are quicker."
+    "|out - ref| / |ref| of any call, against 64 bits; 0 is exact. x NAME: our time / the peer's, below 1 "
+    "where we are quicker: median of the rounds, then of the best calls; where they differ, something disturbed."
 )
 """What the columns say."""
 
@@ -107,4 +107,4 @@ def _times(row: Row) -> Iterator[Text]:
 def _ratios(row: Row, peers: Mapping[str, None]) -> Iterator[str]:
     found = row.ratios
     for peer in peers:
-        yield ratio(found[peer]) if peer in found else ""
+        yield ratios(found[peer]) if peer in found else ""

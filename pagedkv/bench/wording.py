@@ -4,9 +4,19 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from pagedkv.bench.results import Run
+from pagedkv.bench.results import Ratio, Run
 
-__all__ = ["bandwidth", "duration", "percent", "rate", "ratio", "reasons", "round_duration", "significant"]
+__all__ = [
+    "bandwidth",
+    "duration",
+    "percent",
+    "rate",
+    "ratio",
+    "ratios",
+    "reasons",
+    "round_duration",
+    "significant",
+]
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
@@ -39,6 +49,11 @@ def percent(share: float) -> str:
 def ratio(value: float) -> str:
     """Such as "1.27"."""
     return f"{value:.2f}" if value < 99.995 else f"{value:.0f}"
+
+
+def ratios(found: Ratio) -> str:
+    """Both, such as "1.27 1.25"."""
+    return f"{ratio(found.paired)} {ratio(found.best)}"
 
 
 def bandwidth(bytes_per_s: float) -> str:

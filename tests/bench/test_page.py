@@ -52,7 +52,7 @@ def test_every_shape_is_in_a_table() -> None:
     rows = [row for row in page.findall(".//tbody/tr") if len(row) > 4]
     assert len(rows) == len(run.rows)
     assert rows[0][0].text == run.rows[0].case.label
-    assert [cell.text for cell in rows[0]][-1] == "0.50"
+    assert [cell.text for cell in rows[0]][-1] == "0.50 0.50"
     assert "".join(rows[0][5].itertext()) == "50%"
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pagedkv.bench.results import OURS, SCHEMA, VERSION, Timing
+from pagedkv.bench.results import OURS, SCHEMA, VERSION, Ratio, Timing
 from tests.bench.runs import full_run, troubled_run
 
 ROW_NAMES = {
@@ -32,8 +32,8 @@ def test_ratios_are_taken_round_by_round() -> None:
     """A spell in which the machine is slow is in both, and does not show."""
     ours, peer = Timing((1.0, 10.0, 1.0), 0.0), Timing((2.0, 20.0, 4.0), 0.0)
 
-    assert ours.over(peer) == 0.5
-    assert peer.over(ours) == 2.0
+    assert ours.over(peer) == Ratio(paired=0.5, best=0.5)
+    assert peer.over(ours).paired == 2.0
     assert (ours.best_s, ours.median_s) == (1.0, 1.0)
 
 
@@ -63,7 +63,7 @@ def test_a_row() -> None:
     row = full_run().as_plain()["rows"][0]
 
     assert row["floor_ratio"] == pytest.approx(0.5)
-    assert row["ours_over"] == {"sdpa": pytest.approx(0.5)}
+    assert row["ours_over"] == {"sdpa": {"paired": pytest.approx(0.5), "best": pytest.approx(0.5)}}
     assert row["times"]["ours"]["best_us"] == pytest.approx(2 * row["floor"]["us"])
     assert row["times"]["ours"]["rounds"] == 3
     assert row["heads"] == {"num_query_heads": 32, "num_kv_heads": 8, "head_dim": 128}

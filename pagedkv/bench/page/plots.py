@@ -75,7 +75,9 @@ def ratio_plot(run: Run, kernel: str) -> Markup:
         line("zero", x(0.0), 4, x(0.0), bottom),
         *_strips([_logarithmic(strip) for strip in strips], x, lambda power: f"{ratio(2.0**power)}x"),
     ]
-    caption = "Our time / the peer's in the same run: left of 1x we are quicker. Each dot is a shape."
+    caption = (
+        "Our time / the peer's in the same run: left of 1x we are quicker. Each dot is the median of a shape."
+    )
     told = "; ".join(f"{strip.name}: median {ratio(quantile(strip.values, 0.5))}" for strip in strips)
     return figure("Against peers", caption, f"Our time over that of peers. {told}.", bottom + 24, *parts)
 
@@ -104,7 +106,7 @@ def _ratio_strips(run: Run, kernel: str) -> Iterator[_Strip]:
     for (name, dtype), rows in grouped(run):
         peers = list(dict.fromkeys(peer for row in rows for peer in row.ratios)) if name == kernel else []
         for index, peer in enumerate(peers, 1):
-            values = [row.ratios[peer] for row in rows if peer in row.ratios]
+            values = [row.ratios[peer].paired for row in rows if peer in row.ratios]
             yield _Strip(f"{dtype} / {peer}", series_style(index), values)
 
 
