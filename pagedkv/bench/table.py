@@ -19,7 +19,7 @@ _GOOD = 0.9
 LEGEND = (
     "Times with cold caches: best and median call. % of floor: the floor / the best. Error: the largest "
     "|out - ref| / |ref| of any call, against 64 bits; 0 is exact. x NAME: our time / the peer's, below 1 "
-    "where we are quicker: median of the rounds, then of the best calls; where they differ, something disturbed."
+    "where we are quicker: median of the rounds, then best calls; where they differ, something disturbed."
 )
 """What the columns say."""
 
