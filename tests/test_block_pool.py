@@ -25,6 +25,7 @@ from pagedkv.errors import (
     UnknownBlock,
 )
 from pagedkv.stats import Counters
+from tests.examples import examples
 
 
 def picture(pool: BlockPool) -> tuple[object, ...]:
@@ -158,7 +159,7 @@ class PoolMachine(RuleBasedStateMachine):
 def test_random_programs() -> None:
     """The pool does what a dict of counts and a list as the free queue do."""
     run_state_machine_as_test(
-        PoolMachine, settings=settings(max_examples=80, stateful_step_count=50, deadline=None)
+        PoolMachine, settings=settings(max_examples=examples(80), stateful_step_count=50, deadline=None)
     )
 
 
@@ -176,7 +177,7 @@ def test_the_queue_survives_any_number_of_releases(sizes: list[int]) -> None:
 
 
 @given(st.integers(1, 40), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_the_queue_survives_any_number_of_reuses(size: int, data: st.DataObject) -> None:
     """Cached blocks that come and go keep the order of the others, and never overrun the ring."""
     pool, queue = BlockPool(size), list(range(size))

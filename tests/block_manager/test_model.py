@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 from pagedkv import BlockManager, CacheConfig
 from pagedkv.errors import OutOfBlocks
 from tests.block_manager.shadow import ShadowedCache
+from tests.examples import examples
 
 TOKENS = st.integers(0, 1)  # a tiny alphabet, so that prefixes meet
 BLOCK_SIZE = 3
@@ -223,5 +224,5 @@ class UncachedMachine(CacheMachine):
 def test_random_programs(machine: type[RuleBasedStateMachine]) -> None:
     """Whatever is done in whatever order, each sequence reads its own KV and no block is lost."""
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+        machine, settings=settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
     )

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 
 from pagedkv.errors import InvariantError
 from pagedkv.prefix_cache import IdIndex, TokenIndex
+from tests.examples import examples
 
 WIDTH = 4  # bytes of a block of one token
 
@@ -123,7 +124,7 @@ class IndexMachine(RuleBasedStateMachine):
 def test_random_programs() -> None:
     """The radix tree answers what a flat map of whole prefixes answers."""
     run_state_machine_as_test(
-        IndexMachine, settings=settings(max_examples=200, stateful_step_count=30, deadline=None)
+        IndexMachine, settings=settings(max_examples=examples(200), stateful_step_count=30, deadline=None)
     )
 
 
