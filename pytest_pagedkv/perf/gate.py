@@ -29,8 +29,12 @@ class Gate:
         old = item.stash[BENCHMARK]
         benchmark = item.stash[BENCHMARK] = TestedBenchmark(old.key, old.mark, old.toolchain)
         benchmark.departure = partial(departure, self._run, item, benchmark)
-        with nvtx_range(benchmark.key):
-            yield
+        try:
+            with nvtx_range(benchmark.key):
+                yield
+        except Exception:
+            self._tell_difference(item, benchmark)
+            raise
         if getattr(item, "_excinfo", None):  # where pytest keeps what a unittest.TestCase did not raise
             return
         failures = [
@@ -41,6 +45,12 @@ class Gate:
         if failures:
             benchmark.failures = tuple(verdict for verdict, _ in failures)
             pytest.fail("\n".join(message for _, message in failures), pytrace=False)
+
+    def _tell_difference(self, item: pytest.Item, benchmark: TestedBenchmark) -> None:
+        """Where a test is not content with a kernel, say besides what the stored one had."""
+        if benchmark.toolchain:
+            stored = self._run.kernels.of(benchmark.toolchain).get(benchmark.key)
+            item.add_report_section("call", "kernel", "\n".join(judge(counters_of(item), stored).details))
 
     def _judged_counters(
         self, item: pytest.Item, benchmark: TestedBenchmark

@@ -83,15 +83,15 @@ def test_a_hungry_line_fails_with_both_figures(stored: KernelProject) -> None:
 
 
 def test_a_failed_assertion_comes_first(stored: KernelProject) -> None:
-    """What a test asks of a kernel is not for acceptance."""
+    """What a test asks of a kernel is not for acceptance; the stored figures are told besides."""
     stored.change("spill_bytes == 0", "registers < 8", "test_kernels.py")
+    stored.change(*HUNGRY)
 
     result = stored.perf("--pagedkv-update")
 
     assert result.ret == 1
-    result.stdout.fnmatch_lines(
-        ["E*assert * < 8", "*where * = Resources(variant='scale_rows-1024', kernel=*"]
-    )
+    shown = ["E*assert * < 8", "*where * = Resources(variant='scale_rows-1024', kernel=*"]
+    result.stdout.fnmatch_lines([*shown, "*Captured kernel call*", "registers * -> * (worse)"])
 
 
 def test_another_toolchain_is_incomparable(stored: KernelProject) -> None:
