@@ -101,7 +101,7 @@ def _benchmark(run: PerfRun, key: str, result: Result) -> dict[str, Any]:
         "file": _file(run, result),
         "line": result.line,
         "outcomes": result.outcomes,
-        "metric": measured.mark.metric,
+        "metric": None if measured.toolchain else measured.mark.metric,
         "threshold": measured.mark.tolerance,
         "group": measured.mark.group,
         "verdict": _overall(result, run.duets.get(key)),
