@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pagedkv.perf import keys
+from pytest_pagedkv.perf import keys, suite
 from tests.plugin.conftest import Project
 
 CLASS = """
@@ -111,18 +111,24 @@ def test_s(pagedkv_benchmark):
 """
 
 
-def ship(project: Project, suite: Path) -> None:
+@pytest.fixture
+def own_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our suite is put back where it is: `ship` moves it."""
+    for module in (keys, suite):
+        monkeypatch.setattr(module, "SUITE", module.SUITE)
+
+
+def ship(project: Project, folder: Path) -> None:
     """Pretend that the suite is installed there, beside tests that are not ours."""
-    decoys = [folder / "test_decoy.py" for folder in suite.parents[:2]]
-    for path in (suite / "test_x.py", suite / "test_y.py", *decoys):
+    decoys = [above / "test_decoy.py" for above in folder.parents[:2]]
+    for path in (folder / "test_x.py", folder / "test_y.py", *decoys):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(SHIPPED)
     project.gated(a={"n": 1})
-    project.is_apart = True
     project.write(
         "conftest.py",
         "import pathlib\nfrom pytest_pagedkv.perf import keys, suite\n"
-        f"keys.SUITE = suite.SUITE = pathlib.Path({str(suite)!r})\n",
+        f"keys.SUITE = suite.SUITE = pathlib.Path({str(folder)!r})\n",
     )
     project.pytester.makeini("[pytest]\n")
 
@@ -134,6 +140,7 @@ ALL = [
 ]
 
 
+@pytest.mark.usefixtures("own_suite")
 def test_the_shipped_suite_comes_along(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Without paths the suite is run too, wherever it is installed and whatever the user calls his tests."""
     ship(project, tmp_path_factory.mktemp("lib") / "site" / "suite")
@@ -159,6 +166,7 @@ def test_the_shipped_suite_comes_along(project: Project, tmp_path_factory: pytes
         run.stdout.no_fnmatch_line(" stale pytest_pagedkv*")
 
 
+@pytest.mark.usefixtures("own_suite")
 def test_the_shipped_suite_is_found_in_a_virtual_environment(project: Project) -> None:
     """Installed in a folder under the root that pytest skips, it is run, and nothing else from there."""
     ship(project, project.path / ".venv" / "site" / "suite")
