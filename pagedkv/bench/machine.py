@@ -56,8 +56,9 @@ class Machine:
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """What it is, as names and values."""
-        cores = f"{self.num_cores} core{'s' * (self.num_cores != 1)}, {self.num_threads} threads of torch"
-        yield "cpu", f"{self.cpu}, {cores}"
+        counts = ((self.num_cores, "core"), (self.num_threads, "thread"))
+        cores, threads = (f"{number} {name}{'s' * (number != 1)}" for number, name in counts)
+        yield "cpu", f"{self.cpu}, {cores}, {threads} of torch"
         if self.gpu:
             memory = f"{self.gpu_memory_bytes / 2**30:.0f} GiB"
             yield "gpu", f"{self.gpu}, {self.num_sms} SMs, {memory}"
