@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from pagedkv.kernels.cpu_attention.fp8 import widen
 from pagedkv.kernels.cpu_attention.tasks import Int64s
 from pagedkv.kv_store import FP8_DTYPE
 
@@ -23,8 +24,8 @@ class Pages:
         self._shape = kv.shape
         _, _, num_heads, block_size, head_dim = kv.shape
         by_block, by_part, by_head, by_token, _ = kv.stride()
-        self._stored_dtype = kv.dtype
-        self._kv = kv.view(torch.uint8) if kv.dtype == FP8_DTYPE else kv
+        self._is_8_bit = kv.dtype == FP8_DTYPE
+        self._kv = kv.view(torch.uint8) if self._is_8_bit else kv
         self._is_nhd = (by_head, by_token) == (head_dim, num_heads * head_dim)
         if self._is_nhd:
             outer, numel = [(kv.shape[0], by_block), (2, by_part)], block_size * num_heads * head_dim
@@ -65,7 +66,7 @@ class Pages:
         gathered = read if stored is None else stored[: read.numel()]
         self._gather(part, blocks, gathered)
         if stored is not None:
-            read.copy_(gathered.view(self._stored_dtype))
+            widen(gathered, read) if self._is_8_bit else read.copy_(gathered)
         if self._is_nhd:
             return read.view(num_tasks, num_tokens, num_heads, head_dim).transpose(1, 2)
         return read.view(num_tasks, num_heads, num_tokens, head_dim)
@@ -80,7 +81,7 @@ class Pages:
     def _numbers(self, part: int, blocks: Int64s) -> Int64s:
         """Rows of the blocks' keys or values, in the order in which they are wanted."""
         _, _, num_heads, block_size, _ = self._shape
-        numbers = blocks * self._steps[0] + part * self._steps[1]
+        numbers: Int64s = blocks * self._steps[0] + part * self._steps[1]
         if len(self._steps) > 2:
             numbers = numbers[:, None] + np.arange(num_heads)[:, None] * self._steps[2]
         if len(self._steps) > 3:

@@ -57,8 +57,8 @@ def merge(
     """Attention over some tokens and over others, to that over both.
 
     Args:
-        out: `[num_rows, num_query_heads, head_dim]`.
-        lse: `[num_rows, num_query_heads]`; -inf where nothing was seen.
+        out: `[..., head_dim]`.
+        lse: `[...]`; -inf where nothing was seen.
         more: as out.
         more_lse: as lse.
     """
@@ -72,8 +72,8 @@ def apply_sinks(out: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor) -> No
     """Enlarge the denominators by the sinks', in place.
 
     Args:
-        out: `[num_rows, num_query_heads, head_dim]`, written.
-        lse: `[num_rows, num_query_heads]`.
-        sinks: `[num_query_heads]`.
+        out: `[num_rows, num_kv_heads, group_size, head_dim]`, written.
+        lse: `[num_rows, num_kv_heads, group_size]`.
+        sinks: `[num_kv_heads, group_size]`.
     """
     out.mul_(torch.sigmoid(lse - sinks)[..., None])

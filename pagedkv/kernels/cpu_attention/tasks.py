@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from itertools import pairwise
 from typing import Self
 
 import numpy as np

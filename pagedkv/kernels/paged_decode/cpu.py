@@ -10,7 +10,7 @@ from pagedkv.kernels.workspace import Workspace
 
 __all__ = ["BYTES_PER_THREAD", "paged_decode"]
 
-BYTES_PER_THREAD = 2 << 20
+BYTES_PER_THREAD = 4 << 20
 """Keys and values that are gathered at once: they are read again from a core's own cache, not from memory."""
 
 
