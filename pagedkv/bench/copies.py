@@ -1,6 +1,6 @@
 """Problems for the kernels that move KV, what is right, and the contestants.
 
-Peers are torch's own ways of doing the same, and "clone", a plain copy of as many bytes.
+Peers are torch's own ways of doing the same, and "clone", a plain copy of what is stored.
 """
 
 from collections.abc import Sequence
@@ -189,7 +189,7 @@ def _store(case: Case, num_blocks: int, device: torch.device) -> KVStore:
 
 
 def _clone(sources: Sequence[torch.Tensor]) -> Contestant:
-    """A plain copy of as many bytes."""
+    """A plain copy."""
     targets = [torch.empty_like(each) for each in sources]
 
     def clone() -> None:
