@@ -68,7 +68,7 @@ class Launch:
     def run(self) -> None:
         """Launch, on the current stream of the tensors' device."""
         tensor = next(value for value in self.arguments.values() if isinstance(value, torch.Tensor))
-        with torch.cuda.device_of(tensor):  # Triton launches on the current device; on the CPU it does nothing
+        with torch.cuda.device(tensor.get_device()):  # Triton asks for the current one; -1, the CPU, is none
             self.kernel[self.grid](
                 **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
             )

@@ -33,7 +33,7 @@ class Workspace:
     @property
     def num_bytes(self) -> int:
         """What it has now, in bytes."""
-        return self._memory.numel()
+        return int(self._memory.numel())
 
     def take(self, *requests: Request) -> list[torch.Tensor]:
         """Tensors of these shapes and dtypes; what earlier calls took is overwritten.
