@@ -93,7 +93,7 @@ def representative(arch: int) -> Provided:
 
 
 def every(arch: int) -> Provided:
-    """All of them: more than an hour on two cores."""
+    """All of them, which takes long: narrow the tests down with -k."""
     return _provided(_every(), arch)
 
 
