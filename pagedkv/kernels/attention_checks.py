@@ -75,8 +75,8 @@ def _check_query(query: torch.Tensor, kv: torch.Tensor, out: torch.Tensor) -> No
         )
     if num_heads == 0 or num_heads % kv.shape[2]:
         raise KernelInputError(
-            f"{num_heads} query heads cannot share {kv.shape[2]} KV heads evenly: the first must be a multiple "
-            "of the second"
+            f"{num_heads} query heads cannot share {kv.shape[2]} KV heads evenly: the first must be a "
+            "multiple of the second"
         )
     if out.shape != query.shape or out.dtype != query.dtype:
         raise KernelInputError(
