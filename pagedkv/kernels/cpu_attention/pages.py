@@ -9,6 +9,8 @@ from pagedkv.kv_store import FP8_DTYPE
 
 __all__ = ["Pages"]
 
+_PARTS = np.arange(2)[:, None, None]  # keys, values
+
 
 class Pages:
     """The pages of a layer as rows of a matrix, so that gathering them is copying rows.
@@ -46,52 +48,54 @@ class Pages:
         return self._kv.dtype
 
     def read(
-        self, part: int, blocks: Int64s, buffer: torch.Tensor, stored: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Gather keys (part 0) or values (part 1) of some tasks.
+        self, blocks: Int64s, buffer: torch.Tensor, stored: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gather the keys and values of some tasks.
 
         Args:
-            part: 0 or 1.
             blocks: `[num_tasks, num_pages]` their blocks.
             buffer: one-dimensional memory for them.
             stored: where to put them before they are converted to the dtype of the buffer; None if they
                 are of that dtype.
 
         Returns:
-            `[num_tasks, num_kv_heads, num_pages * block_size, head_dim]`, a view of the buffer.
+            Keys and values, each `[num_tasks, num_kv_heads, num_pages * block_size, head_dim]`, views of the
+            buffer.
         """
         num_tasks, num_tokens = blocks.shape[0], blocks.shape[1] * self._shape[3]
         num_heads, head_dim = self._shape[2], self._shape[4]
-        read = buffer[: num_tasks * num_tokens * num_heads * head_dim]
+        read = buffer[: 2 * num_tasks * num_tokens * num_heads * head_dim]
         gathered = read if stored is None else stored[: read.numel()]
-        self._gather(part, blocks, gathered)
+        self._gather(blocks, gathered)
         if stored is not None:
             widen(gathered, read) if self._is_8_bit else read.copy_(gathered)
         if self._is_nhd:
-            return read.view(num_tasks, num_tokens, num_heads, head_dim).transpose(1, 2)
-        return read.view(num_tasks, num_heads, num_tokens, head_dim)
+            keys, values = read.view(2, num_tasks, num_tokens, num_heads, head_dim).transpose(2, 3)
+        else:
+            keys, values = read.view(2, num_tasks, num_heads, num_tokens, head_dim)
+        return keys, values
 
-    def _gather(self, part: int, blocks: Int64s, gathered: torch.Tensor) -> None:
+    def _gather(self, blocks: Int64s, gathered: torch.Tensor) -> None:
         if self._has_rows:
-            numbers = torch.from_numpy(self._numbers(part, blocks).reshape(-1))
+            numbers = torch.from_numpy(self._numbers(blocks).reshape(-1))
             torch.index_select(self._rows, 0, numbers, out=gathered.view(-1, self._rows.shape[1]))
         else:
-            self._gather_slowly(part, blocks, gathered)
+            self._gather_slowly(torch.from_numpy(blocks), gathered)
 
-    def _numbers(self, part: int, blocks: Int64s) -> Int64s:
-        """Rows of the blocks' keys or values, in the order in which they are wanted."""
+    def _numbers(self, blocks: Int64s) -> Int64s:
+        """Rows of the blocks' keys, then of their values, in the order in which they are wanted."""
         _, _, num_heads, block_size, _ = self._shape
-        numbers: Int64s = blocks * self._steps[0] + part * self._steps[1]
+        numbers: Int64s = blocks * self._steps[0] + _PARTS * self._steps[1]
         if len(self._steps) > 2:
-            numbers = numbers[:, None] + np.arange(num_heads)[:, None] * self._steps[2]
+            numbers = numbers[:, :, None] + np.arange(num_heads)[:, None] * self._steps[2]
         if len(self._steps) > 3:
             numbers = numbers[..., None] + np.arange(block_size) * self._steps[3]
         return numbers
 
-    def _gather_slowly(self, part: int, blocks: Int64s, gathered: torch.Tensor) -> None:
+    def _gather_slowly(self, blocks: torch.Tensor, gathered: torch.Tensor) -> None:
         """For strides that are no multiples of a row."""
-        pages = self._kv[torch.from_numpy(blocks), part]  # [tasks, pages, heads, block_size, head_dim]
-        in_order = pages.permute(0, 1, 3, 2, 4) if self._is_nhd else pages.transpose(1, 2)
+        pages = self._kv[blocks].movedim(2, 0)  # [2, tasks, pages, heads, block_size, head_dim]
+        in_order = pages.transpose(3, 4) if self._is_nhd else pages.transpose(2, 3)
         gathered.view(in_order.shape).copy_(in_order)
 
 

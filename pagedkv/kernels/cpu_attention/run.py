@@ -26,15 +26,13 @@ class _Buffers:
     Attributes:
         out: `[num_rows, num_kv_heads, group_size, head_dim]` the output so far.
         lse: `[num_rows, num_kv_heads, group_size]` logarithms of its denominators.
-        keys: for the keys of a batch.
-        values: for its values.
-        stored: for either as they are stored, where they are converted.
+        kv: for the keys and values of a batch.
+        stored: for them as they are stored, where they are converted.
     """
 
     out: torch.Tensor
     lse: torch.Tensor
-    keys: torch.Tensor
-    values: torch.Tensor
+    kv: torch.Tensor
     stored: torch.Tensor | None
 
 
@@ -103,17 +101,16 @@ class Attention:
         out.copy_(buffers.out.view(out.shape))
 
     def _buffers(self, workspace: Workspace) -> _Buffers:
-        numel = self._most_pages * self._page_numel
+        numel = 2 * self._most_pages * self._page_numel
         is_converted = self._pages.dtype != self._dtype
         exact = torch.promote_types(self._dtype, torch.float32)
-        out, lse, keys, values, stored = workspace.take(
+        out, lse, kv, stored = workspace.take(
             (self._query.shape, exact),
             (self._query.shape[:3], exact),
             ((numel,), self._dtype),
-            ((numel,), self._dtype),
             ((numel if is_converted else 0,), self._pages.dtype),
         )
-        return _Buffers(out, lse, keys, values, stored if is_converted else None)
+        return _Buffers(out, lse, kv, stored if is_converted else None)
 
     def _attend(self, batch: Tasks, buffers: _Buffers) -> None:
         """Attend to a batch's tokens, and merge the result into the output so far."""
@@ -146,8 +143,7 @@ class Attention:
         places = np.arange(num_pages.max())
         columns = batch.start[:, None] // self._block_size + np.where(places < num_pages, places, 0)
         blocks = self._tables[batch.table[:, None], columns].astype(np.int64)
-        keys = self._pages.read(0, blocks, buffers.keys, buffers.stored)
-        values = self._pages.read(1, blocks, buffers.values, buffers.stored)
+        keys, values = self._pages.read(blocks, buffers.kv, buffers.stored)
         if (batch.num_tokens % self._block_size).any():
             tokens = (num_pages - 1) * self._block_size + np.arange(self._block_size)
             tasks, slots = (tokens >= batch.num_tokens[:, None]).nonzero()

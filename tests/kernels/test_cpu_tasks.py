@@ -1,0 +1,86 @@
+"""How attention on the CPU cuts a call into batches, and how it widens numbers of 8 bits."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagedkv.kernels.cpu_attention.fp8 import widen
+from pagedkv.kernels.cpu_attention.tasks import Segments, Tasks, batches, split
+from pagedkv.kv_store import FP8_DTYPE
+
+_BLOCK_SIZE = 4
+_few = settings(deadline=None, max_examples=40)
+
+
+@st.composite
+def _tasks(draw: st.DrawFn) -> tuple[Segments, Tasks, int]:
+    lens = np.array(draw(st.lists(st.integers(0, 300), min_size=1, max_size=30)), dtype=np.int64)
+    query_lens = np.minimum(draw(st.integers(1, 9)), np.maximum(lens, 1))
+    rows = np.cumsum(query_lens) - query_lens
+    positions = np.concatenate([n - q + np.arange(q) for n, q in zip(lens, query_lens, strict=True)])
+    most_pages = draw(st.integers(1, 20))
+    segments = Segments(np.arange(len(lens)), rows, query_lens, np.zeros_like(lens), lens)
+    tiled = segments.tiled(draw(st.integers(1, 9)))
+    tasks = split(tiled, positions, window=None, block_size=_BLOCK_SIZE, most_pages=most_pages)
+    return segments, tasks, most_pages
+
+
+class TestTasks:
+    """Cutting a call into batches."""
+
+    @_few
+    @given(case=_tasks())
+    def test_every_token_is_read_once(self, case: tuple[Segments, Tasks, int]) -> None:
+        """The last query token of a segment sees each of its tokens in one task."""
+        segments, tasks, most_pages = case
+        last = segments.row + segments.num_rows - 1
+        for row, stop in zip(last.tolist(), segments.stop.tolist(), strict=True):
+            mine = tasks[(tasks.row <= row) & (row < tasks.row + tasks.num_rows)]
+            starts, ends = np.sort(mine.start), np.sort(mine.start + mine.num_tokens)
+            assert [*starts.tolist(), stop] == [0, *ends.tolist()]
+        assert (tasks.num_tokens <= most_pages * _BLOCK_SIZE).all()
+        assert not (tasks.start % _BLOCK_SIZE).any()
+
+    @_few
+    @given(case=_tasks())
+    def test_padding_is_bounded(self, case: tuple[Segments, Tasks, int]) -> None:
+        """A batch keeps to its limits, and less than a quarter of what it reads is for nothing."""
+        _, tasks, most_pages = case
+        number = 0
+        for batch in batches(tasks, _BLOCK_SIZE, most_pages, 20) if len(tasks) else ():
+            pages = -(-batch.num_tokens // _BLOCK_SIZE)
+            assert len(batch) == 1 or pages.max() * len(batch) <= most_pages
+            assert len(batch) == 1 or batch.num_rows.max() * len(batch) <= 20
+            assert pages.max() * len(batch) <= pages.sum() * 1.25
+            assert len(set(batch.wave.tolist())) == 1
+            assert len(set(batch.row.tolist())) == len(batch)
+            number += len(batch)
+        assert number == len(tasks)
+
+    def test_one_long_among_many_short(self) -> None:
+        """It costs no more than its own pages."""
+        lens = np.array([8000, *(10,) * 255], dtype=np.int64)
+        rows = np.arange(len(lens))
+        segments = Segments(rows, rows, np.ones_like(lens), np.zeros_like(lens), lens)
+        tasks = split(segments, lens - 1, window=None, block_size=16, most_pages=64)
+        read = [(-(-b.num_tokens // 16)).max() * len(b) for b in batches(tasks, 16, 64, 1000)]
+        assert sum(read) == 500 + 255
+
+
+class TestWiden:
+    """Numbers of 8 bits."""
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("has_nan", [False, True])
+    def test_is_torchs_conversion(self, dtype: torch.dtype, has_nan: bool) -> None:
+        """Every byte, with and without those that are NaN."""
+        stored = torch.arange(256, dtype=torch.uint8)
+        stored = stored if has_nan else stored[(stored & 0x7F) != 0x7F]
+        wide = torch.empty(len(stored), dtype=dtype)
+        widen(stored, wide)
+        assert torch.equal(wide.nan_to_num(9999), stored.view(FP8_DTYPE).to(dtype).nan_to_num(9999))
