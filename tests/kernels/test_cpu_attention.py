@@ -25,7 +25,7 @@ _BLOCK_SIZE, _NUM_KV_HEADS, _GROUP_SIZE, _HEAD_DIM = 4, 2, 3, 8
 _NUM_HEADS = _NUM_KV_HEADS * _GROUP_SIZE
 _PLAIN = AttentionOptions(scale=0.3)
 _few = settings(deadline=None, max_examples=40)
-_SMALL_BUDGET = 4096  # bytes of keys and values: eight blocks' worth in float64
+_SMALL_BUDGET = 512  # for one thread: the keys and values of four blocks
 
 
 def _module(kernel: str, name: str) -> ModuleType:
@@ -120,12 +120,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few blocks fit a batch, so that sequences are split and merged."""
-    for kernel, name in (
-        ("paged_decode", "BYTES_PER_THREAD"),
-        ("paged_decode_shared", "BYTES_PER_THREAD"),
-        ("paged_prefill", "BYTES_PER_THREAD"),
-    ):
-        monkeypatch.setattr(_module(kernel, "cpu"), name, _SMALL_BUDGET // torch.get_num_threads())
+    for kernel in ("paged_decode", "paged_decode_shared", "paged_prefill"):
+        monkeypatch.setattr(_module(kernel, "cpu"), "NUMEL_PER_THREAD", _SMALL_BUDGET)
 
 
 @st.composite

@@ -16,7 +16,7 @@ __all__ = ["Attention"]
 
 Bools = NDArray[np.bool_]
 
-_MOST_BYTES = 64 << 20
+_MOST_NUMEL = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Attention:
         block_tables: `[batch, max_blocks]` (int32).
         positions: `[num_rows]` place of each query token in its sequence, negative before its start.
         options: see there.
-        bytes_per_thread: of the keys and values that a batch gathers, for each thread that torch has.
+        numel_per_thread: numbers of keys and values that a batch gathers, for each thread that torch has.
         most_rows: query heads of a KV head times query tokens that a task has.
     """
 
@@ -57,7 +57,7 @@ class Attention:
         positions: Int64s,
         options: AttentionOptions,
         *,
-        bytes_per_thread: int,
+        numel_per_thread: int,
         most_rows: int = 1024,
     ) -> None:
         _, _, num_kv_heads, self._block_size, head_dim = kv.shape
@@ -67,7 +67,7 @@ class Attention:
         group_size = query.shape[1] // num_kv_heads
         self._query = query.reshape(-1, num_kv_heads, group_size, head_dim).to(self._dtype)
         self._page_numel = num_kv_heads * self._block_size * head_dim
-        most_numel = min(bytes_per_thread * torch.get_num_threads(), _MOST_BYTES) // self._dtype.itemsize
+        most_numel = min(numel_per_thread * torch.get_num_threads(), _MOST_NUMEL)
         self._most_pages = max(1, most_numel // (2 * self._page_numel))
         self._most_batch_rows = max(1, most_numel // (query.shape[1] * head_dim))
         self._most_rows = max(1, most_rows // group_size)

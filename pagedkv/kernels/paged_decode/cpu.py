@@ -8,10 +8,10 @@ from pagedkv.kernels.cpu_attention.tasks import Segments
 from pagedkv.kernels.options import AttentionOptions
 from pagedkv.kernels.workspace import Workspace
 
-__all__ = ["BYTES_PER_THREAD", "paged_decode"]
+__all__ = ["NUMEL_PER_THREAD", "paged_decode"]
 
-BYTES_PER_THREAD = 4 << 20
-"""Keys and values that are gathered at once: they are read again from a core's own cache, not from memory."""
+NUMEL_PER_THREAD = 1 << 20
+"""Numbers of keys and values that are gathered at once, so few that they are read again from a cache."""
 
 
 def paged_decode(
@@ -34,7 +34,7 @@ def paged_decode(
         block_tables,
         positions.reshape(-1),
         options,
-        bytes_per_thread=BYTES_PER_THREAD,
+        numel_per_thread=NUMEL_PER_THREAD,
     )
     segments = Segments(
         table=sequences,

@@ -8,7 +8,7 @@ import torch
 from pagedkv.kernels.cpu_attention.run import Attention
 from pagedkv.kernels.cpu_attention.tasks import Segments
 from pagedkv.kernels.options import AttentionOptions
-from pagedkv.kernels.paged_decode.cpu import BYTES_PER_THREAD
+from pagedkv.kernels.paged_decode.cpu import NUMEL_PER_THREAD
 from pagedkv.kernels.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def paged_decode_shared(
     lengths = seq_lens.numpy().astype(np.int64)
     positions = (lengths[:, None] - query_len + np.arange(query_len)).reshape(-1)
     attention = Attention(
-        query.flatten(0, 1), kv, block_tables, positions, options, bytes_per_thread=BYTES_PER_THREAD
+        query.flatten(0, 1), kv, block_tables, positions, options, numel_per_thread=NUMEL_PER_THREAD
     )
     group_starts = prefixes.group_starts.numpy().astype(np.int64)
     first, sizes = group_starts[:-1], np.diff(group_starts)

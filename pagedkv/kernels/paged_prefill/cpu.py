@@ -8,10 +8,10 @@ from pagedkv.kernels.cpu_attention.tasks import Segments
 from pagedkv.kernels.options import AttentionOptions
 from pagedkv.kernels.workspace import Workspace
 
-__all__ = ["BYTES_PER_THREAD", "paged_prefill"]
+__all__ = ["NUMEL_PER_THREAD", "paged_prefill"]
 
-BYTES_PER_THREAD = 8 << 20
-"""Keys and values that are gathered at once: more than a cache, for a tile of queries works long on them."""
+NUMEL_PER_THREAD = 2 << 20
+"""Numbers of keys and values that are gathered at once; a tile of queries works long on them."""
 
 
 def paged_prefill(
@@ -30,7 +30,7 @@ def paged_prefill(
     query_lens = np.diff(starts)
     # Token t of the batch is token t - starts[i] of its chunk, which ends with the sequence.
     positions = np.arange(len(query)) + np.repeat(lengths - starts[1:], query_lens)
-    attention = Attention(query, kv, block_tables, positions, options, bytes_per_thread=BYTES_PER_THREAD)
+    attention = Attention(query, kv, block_tables, positions, options, numel_per_thread=NUMEL_PER_THREAD)
     segments = Segments(
         table=np.arange(len(lengths)),
         row=starts[:-1],
