@@ -1,8 +1,9 @@
 """Tile sizes of the attention kernels, by architecture, dtype and head dimension.
 
-They are the largest that compile without spilling, with the loads of at least two tiles under way where
-shared memory allows it: loads of blocks depend on loads of the table, for which Triton's pipeline keeps
-`(num_stages - 1) // 2` tiles. `pytest --pagedkv-perf` holds what the compiler makes of them.
+They are the largest that compile without spilling (but for float32 queries over 8-bit KV with 256 elements a
+head, which always spill), with the loads of at least two tiles under way where shared memory allows it: loads
+of blocks depend on loads of the table, for which Triton's pipeline keeps `(num_stages - 1) // 2` tiles.
+`pytest --pagedkv-perf` holds what the compiler makes of them.
 """
 
 from dataclasses import dataclass
@@ -31,43 +32,69 @@ class Tile:
     num_stages: int
 
 
-_Key = tuple[int, int, int]
-"""Architecture (80: before Hopper, 90: from it on), bytes of a query element, padded head dimension."""
+_Key = tuple[int, int, int, int]
+"""Architecture (90: Hopper and data-centre Blackwell; 80: all others, which have less shared memory, down to
+99 KiB), bytes of an element of the query and of KV, and padded head dimension."""
 
-_DECODE: dict[_Key, Tile] = {
-    (80, 2, 64): Tile(64, 64, 4, 5),
-    (80, 2, 128): Tile(32, 64, 4, 5),
-    (80, 2, 256): Tile(32, 32, 4, 5),
-    (80, 4, 64): Tile(16, 32, 8, 5),
-    (80, 4, 128): Tile(16, 32, 8, 5),
-    (80, 4, 256): Tile(16, 16, 8, 5),
-    (90, 2, 64): Tile(64, 64, 4, 5),
-    (90, 2, 128): Tile(64, 64, 4, 5),
-    (90, 2, 256): Tile(64, 32, 4, 5),
-    (90, 4, 64): Tile(16, 32, 8, 5),
-    (90, 4, 128): Tile(16, 32, 8, 5),
-    (90, 4, 256): Tile(16, 16, 8, 5),
+_DECODE: dict[_Key, tuple[Tile, ...]] = {
+    (80, 2, 2, 64): (Tile(32, 64, 4, 5),),
+    (80, 2, 2, 128): (Tile(16, 64, 4, 5), Tile(32, 64, 8, 5)),
+    (80, 2, 2, 256): (Tile(32, 32, 4, 5),),
+    (80, 2, 1, 64): (Tile(32, 128, 4, 5),),
+    (80, 2, 1, 128): (Tile(16, 64, 4, 5), Tile(32, 64, 8, 5)),
+    (80, 2, 1, 256): (Tile(16, 32, 4, 5), Tile(32, 32, 8, 5)),
+    (80, 4, 4, 64): (Tile(16, 32, 8, 5),),
+    (80, 4, 4, 128): (Tile(16, 32, 8, 5),),
+    (80, 4, 4, 256): (Tile(16, 16, 8, 5),),
+    (80, 4, 1, 64): (Tile(16, 16, 8, 3),),
+    (80, 4, 1, 128): (Tile(16, 16, 8, 3),),
+    (80, 4, 1, 256): (Tile(16, 16, 8, 3),),
+    (90, 2, 2, 64): (Tile(64, 64, 4, 5),),
+    (90, 2, 2, 128): (Tile(64, 64, 4, 5),),
+    (90, 2, 2, 256): (Tile(32, 32, 4, 5), Tile(64, 32, 8, 5)),
+    (90, 2, 1, 64): (Tile(64, 128, 4, 5),),
+    (90, 2, 1, 128): (Tile(64, 64, 4, 5),),
+    (90, 2, 1, 256): (Tile(16, 32, 4, 5), Tile(64, 32, 8, 5)),
+    (90, 4, 4, 64): (Tile(16, 32, 8, 5),),
+    (90, 4, 4, 128): (Tile(16, 32, 8, 5),),
+    (90, 4, 4, 256): (Tile(16, 16, 8, 5),),
+    (90, 4, 1, 64): (Tile(16, 16, 8, 3),),
+    (90, 4, 1, 128): (Tile(16, 16, 8, 3),),
+    (90, 4, 1, 256): (Tile(16, 16, 8, 3),),
 }
-"""Rows are the most; fewer are used where a sequence has fewer."""
+"""The first tile with enough rows, or else the last; where a sequence has fewer rows, fewer are used."""
 
 _PREFILL: dict[_Key, Tile] = {
-    (80, 2, 64): Tile(128, 64, 8, 5),
-    (80, 2, 128): Tile(128, 32, 8, 5),
-    (80, 2, 256): Tile(64, 32, 8, 3),
-    (80, 4, 64): Tile(32, 32, 8, 3),
-    (80, 4, 128): Tile(32, 16, 8, 3),
-    (80, 4, 256): Tile(16, 16, 8, 3),
-    (90, 2, 64): Tile(128, 128, 8, 5),
-    (90, 2, 128): Tile(128, 64, 8, 5),
-    (90, 2, 256): Tile(64, 64, 8, 3),
-    (90, 4, 64): Tile(32, 32, 8, 3),
-    (90, 4, 128): Tile(32, 16, 8, 3),
-    (90, 4, 256): Tile(16, 16, 8, 3),
+    (80, 2, 2, 64): Tile(128, 64, 8, 5),
+    (80, 2, 2, 128): Tile(128, 32, 8, 5),
+    (80, 2, 2, 256): Tile(64, 32, 8, 3),
+    (80, 2, 1, 64): Tile(128, 64, 8, 5),
+    (80, 2, 1, 128): Tile(128, 32, 8, 5),
+    (80, 2, 1, 256): Tile(64, 32, 8, 3),
+    (80, 4, 4, 64): Tile(32, 16, 8, 3),
+    (80, 4, 4, 128): Tile(32, 16, 8, 3),
+    (80, 4, 4, 256): Tile(16, 16, 8, 3),
+    (80, 4, 1, 64): Tile(16, 16, 8, 3),
+    (80, 4, 1, 128): Tile(16, 16, 8, 3),
+    (80, 4, 1, 256): Tile(16, 16, 8, 3),
+    (90, 2, 2, 64): Tile(128, 128, 8, 5),
+    (90, 2, 2, 128): Tile(128, 64, 8, 5),
+    (90, 2, 2, 256): Tile(64, 64, 8, 3),
+    (90, 2, 1, 64): Tile(128, 128, 8, 5),
+    (90, 2, 1, 128): Tile(128, 64, 8, 5),
+    (90, 2, 1, 256): Tile(64, 32, 8, 5),
+    (90, 4, 4, 64): Tile(32, 32, 8, 3),
+    (90, 4, 4, 128): Tile(64, 16, 8, 3),
+    (90, 4, 4, 256): Tile(16, 16, 8, 3),
+    (90, 4, 1, 64): Tile(16, 16, 8, 3),
+    (90, 4, 1, 128): Tile(16, 16, 8, 3),
+    (90, 4, 1, 256): Tile(16, 16, 8, 3),
 }
 
 
 def _key(kv: torch.Tensor, dtype: torch.dtype, target: Target) -> _Key:
-    return 90 if target.arch >= 90 else 80, dtype.itemsize, 1 << (kv.shape[4] - 1).bit_length()
+    arch = 90 if 90 <= target.arch < 120 else 80
+    return arch, dtype.itemsize, kv.dtype.itemsize, 1 << (kv.shape[4] - 1).bit_length()
 
 
 def decode_tile(num_rows: int, kv: torch.Tensor, dtype: torch.dtype, target: Target) -> Tile:
@@ -82,9 +109,10 @@ def decode_tile(num_rows: int, kv: torch.Tensor, dtype: torch.dtype, target: Tar
         dtype: of the queries.
         target: the GPU.
     """
-    tile = _DECODE[_key(kv, dtype, target)]
-    rows = min(max(16, 1 << (num_rows - 1).bit_length()), tile.rows)
-    return Tile(rows, tile.tokens, tile.num_warps, tile.num_stages)
+    tiles = _DECODE[_key(kv, dtype, target)]
+    rows = max(16, 1 << (num_rows - 1).bit_length())
+    tile = next((tile for tile in tiles if rows <= tile.rows), tiles[-1])
+    return Tile(min(rows, tile.rows), tile.tokens, tile.num_warps, tile.num_stages)
 
 
 def prefill_tile(group: int, kv: torch.Tensor, dtype: torch.dtype, target: Target) -> Tile:

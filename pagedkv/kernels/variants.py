@@ -115,6 +115,10 @@ def _representative() -> Iterator[Case]:
         yield Case(kernel=kernel, dtype="fp8", page=128)
         yield Case(kernel=kernel, has_all=True)
     yield Case(kernel="paged_decode.whole", has_all=True)
+    for kernel in ("paged_decode.drafts", "paged_prefill"):
+        yield Case(kernel=kernel, dtype="fp8", head_dim=256)
+        yield Case(kernel=kernel, dtype="fp32", has_all=True)
+    yield Case(kernel="paged_decode.drafts")
     yield Case(kernel="paged_decode.merge")
     yield Case(kernel="paged_decode.merge", dtype="fp32", head_dim=80, has_all=True)
     for kernel in ("paged_decode_shared.prefix", "paged_decode_shared.own"):
@@ -133,8 +137,8 @@ def _every() -> Iterator[Case]:
             yield replace(case, has_all=True)
 
 
-def _decode(case: Case, target: Target, *, batch: int = _BATCH) -> list[Launch]:
-    query = case.rows(batch, 1)
+def _decode(case: Case, target: Target, *, batch: int = _BATCH, query_len: int = 1) -> list[Launch]:
+    query = case.rows(batch, query_len)
     return paged_decode.launches(
         query,
         case.kv,
@@ -150,6 +154,11 @@ def _decode(case: Case, target: Target, *, batch: int = _BATCH) -> list[Launch]:
 def _decode_whole(case: Case, target: Target) -> list[Launch]:
     """With so many sequences that none has to be split."""
     return _decode(case, target, batch=256)
+
+
+def _decode_drafts(case: Case, target: Target) -> list[Launch]:
+    """With drafts so long that the rows of a tile are as many as there can be."""
+    return _decode(case, target, query_len=16)
 
 
 def _decode_shared(case: Case, target: Target) -> list[Launch]:
@@ -211,6 +220,7 @@ _LAUNCHES: Mapping[str, tuple[Callable[[Case, Target], list[Launch]], int]] = {
     "paged_decode": (_decode, 0),
     "paged_decode.merge": (_decode, 1),
     "paged_decode.whole": (_decode_whole, 0),
+    "paged_decode.drafts": (_decode_drafts, 0),
     "paged_decode_shared.prefix": (_decode_shared, 0),
     "paged_decode_shared.own": (_decode_shared, 1),
     "paged_prefill": (_prefill, 0),
