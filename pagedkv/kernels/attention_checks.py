@@ -4,6 +4,7 @@ import torch
 
 from pagedkv.errors import KernelInputError
 from pagedkv.kernels.options import AttentionOptions
+from pagedkv.kernels.workspace import Workspace
 from pagedkv.kv_store import FP8_DTYPE
 
 __all__ = ["check_attention", "check_contents"]
@@ -18,6 +19,7 @@ def check_attention(
     seq_lens: torch.Tensor,
     options: AttentionOptions,
     out: torch.Tensor,
+    workspace: Workspace | None,
     **integers: torch.Tensor,
 ) -> None:
     """Check shapes, dtypes, devices and strides.
@@ -29,6 +31,7 @@ def check_attention(
         seq_lens: `[batch]` (int32).
         options: see there.
         out: as query.
+        workspace: scratch memory, or None.
         integers: other one-dimensional int32 tensors of the call, by argument.
 
     Raises:
@@ -47,10 +50,14 @@ def check_attention(
         )
     _check_integers(query, block_tables=block_tables, seq_lens=seq_lens, **integers)
     _check_options(query, kv, options)
+    if workspace is not None and workspace.device != query.device:
+        raise KernelInputError(
+            f"workspace is on {workspace.device} and query on {query.device}; make another"
+        )
 
 
 def _check_kv(kv: torch.Tensor) -> None:
-    if kv.ndim != 5 or kv.shape[1] != 2:
+    if kv.ndim != 5 or kv.shape[1] != 2 or not all(kv.shape[2:]):
         raise KernelInputError(
             f"kv has the shape {list(kv.shape)}; it must be "
             "[num_blocks, 2, num_kv_heads, block_size, head_dim]"
@@ -86,6 +93,10 @@ def _check_query(query: torch.Tensor, kv: torch.Tensor, out: torch.Tensor) -> No
     for name, tensor in (("kv", kv), ("out", out)):
         if tensor.device != query.device:
             raise KernelInputError(f"{name} is on {tensor.device} and query on {query.device}; move one")
+    if any(size > 1 and stride == 0 for size, stride in zip(out.shape, out.stride(), strict=True)):
+        raise KernelInputError(
+            f"out has the strides {out.stride()}: it was expanded, and is written more than once"
+        )
     for name, tensor in (("query", query), ("out", out)):
         if tensor.stride(-1) != 1:
             raise KernelInputError(

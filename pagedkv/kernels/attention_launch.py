@@ -26,6 +26,7 @@ HEAD_DIMS = (64, 80, 96, 128, 256)
 MIN_FP8_ARCH = 89
 """Ada, the first architecture that converts e4m3 numbers."""
 
+_MIN_ARCH = 80  # Ampere, the first with asynchronous copies
 _MAX_BATCH = 65535  # of the third axis of a grid
 _BLOCK_SIZES = (8, 16, 32, 64, 128, 256)
 _LOG2_E = math.log2(math.e)
@@ -39,6 +40,8 @@ def check_for_gpu(
     Raises:
         KernelInputError: a size, an alignment or a dtype that they do not take.
     """
+    if target.arch < _MIN_ARCH:
+        raise KernelInputError(f"the GPU is sm_{target.arch}; the kernels need sm_{_MIN_ARCH} or later")
     head_dim, block_size = kv.shape[4], kv.shape[3]
     if head_dim not in HEAD_DIMS:
         raise KernelInputError(
@@ -75,9 +78,9 @@ def attention_arguments(
         "kv": kv,
         "block_tables": block_tables,
         "seq_lens": seq_lens,
-        "inner_scale": scale * _LOG2_E if cap is None else 2 * _LOG2_E * scale / cap,
+        "inner_scale": scale * _LOG2_E if cap is None else scale / cap,
         "outer_scale": 1.0 if cap is None else cap * _LOG2_E,
-        "window": options.sliding_window or 0,
+        "window": min(options.sliding_window or 0, block_tables.shape[1] * kv.shape[3]),
         "stride_query_head": query.stride(-2),
         "stride_block": kv.stride(0),
         "stride_part": kv.stride(1),

@@ -35,7 +35,10 @@ class AttentionOptions:
     def __post_init__(self) -> None:
         for name in ("scale", "soft_cap", "k_scale", "v_scale"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"{name} is {value!r}; it must be positive and finite")
-        if self.sliding_window is not None and self.sliding_window < 1:
-            raise ConfigError(f"sliding_window is {self.sliding_window}; a query sees at least itself")
+            if value is None and name == "soft_cap":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise ConfigError(f"{name} is {value!r}; it must be a positive, finite number")
+        window = self.sliding_window
+        if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+            raise ConfigError(f"sliding_window is {window!r}; it must be a positive int, or None")

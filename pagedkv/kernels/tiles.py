@@ -8,7 +8,9 @@ FlashAttention, arXiv:2205.14135), in base 2: scores arrive multiplied by log2(e
 import triton
 import triton.language as tl
 
-__all__ = ["attend", "finish", "load_rows", "split_range"]
+__all__ = ["attend", "finish", "load_rows", "load_sinks", "split_range"]
+
+_LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
@@ -17,6 +19,22 @@ def load_rows(pointers, is_row, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr
     dims = tl.arange(0, PADDED_DIM)
     mask = is_row[:, None] & (dims < HEAD_DIM)[None, :]
     return tl.load(pointers[:, None] + dims[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def load_sinks(sinks, heads, is_row):
+    """The sinks of some heads as scores in base 2, finite."""
+    sink = tl.load(sinks + heads, mask=is_row, other=0.0)
+    return tl.minimum(tl.maximum(sink, -1e30), 1e30) * _LOG2_E
+
+
+@triton.jit
+def _tanh(x):
+    """tanh, as exact near 0 as float32 is: there the difference of 1 and a quotient would not be."""
+    square = x * x
+    near = x * (1.0 - square * (1.0 / 3 - square * (2.0 / 15 - square * (17.0 / 315))))
+    far = 1.0 - 2.0 / (tl.exp2(x * (2 * _LOG2_E)) + 1.0)
+    return tl.where(tl.abs(x) < 0.25, near, far)
 
 
 @triton.jit
@@ -70,6 +88,7 @@ def attend(
     table,
     begin,
     end,
+    first_seen,
     inner_scale,
     outer_scale,
     window,
@@ -96,6 +115,7 @@ def attend(
         table: the sequence's blocks.
         begin: first token; with blocks of `TILE_N` tokens or more a multiple of `TILE_N`.
         end: behind the last token.
+        first_seen: the first token that any row sees, with `HAS_WINDOW`: what is before it is not read.
         inner_scale: factor of query times key.
         outer_scale: with a cap, factor of its tanh.
         window: tokens that a query sees, with `HAS_WINDOW`.
@@ -116,6 +136,8 @@ def attend(
     for start in tl.range(begin, end, TILE_N):
         positions = start + columns
         is_token = positions < end
+        if HAS_WINDOW:
+            is_token = is_token & (positions >= first_seen)
         if BLOCK_SIZE >= TILE_N:
             block = tl.load(table + start // BLOCK_SIZE).to(tl.int64)
         elif IS_MASKED:
@@ -126,7 +148,7 @@ def attend(
         k = _load_kv(keys, offsets, is_token, HEAD_DIM, PADDED_DIM, IS_MASKED).to(q.dtype)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * inner_scale
         if HAS_CAP:
-            scores = (1.0 - 2.0 / (tl.exp2(scores) + 1.0)) * outer_scale  # tanh, of a score times 2 log2(e)
+            scores = _tanh(scores) * outer_scale
         if IS_MASKED:
             is_seen = is_token[None, :] & (positions[None, :] <= row_positions[:, None])
             if HAS_WINDOW:

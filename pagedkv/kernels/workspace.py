@@ -18,8 +18,8 @@ Request = tuple[Sequence[int], torch.dtype]
 class Workspace:
     """Scratch memory of calls that run one after another, on one stream.
 
-    It grows to what the largest call needs and stays there. A CUDA graph records addresses: make all calls
-    once before capturing, with the largest shapes, or give `num_bytes`.
+    It grows to what the largest call needs and stays there. A CUDA graph records addresses: make its calls
+    once before capturing, or give `num_bytes`. Memory that a graph has recorded is kept when it grows.
 
     Args:
         device: where.
@@ -29,6 +29,12 @@ class Workspace:
     def __init__(self, device: torch.device | str, num_bytes: int = 0) -> None:
         self._device = torch.device(device)
         self._memory = torch.empty(num_bytes, dtype=torch.uint8, device=self._device)
+        self._captured: list[torch.Tensor] = []  # what graphs may still write to
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self._memory.device
 
     @property
     def num_bytes(self) -> int:
@@ -51,13 +57,18 @@ class Workspace:
         if end > self.num_bytes:
             self._grow(end)
         memory = self._memory
+        if self._is_capturing() and not any(memory is kept for kept in self._captured):
+            self._captured.append(memory)
         return [
             memory[start : start + prod(shape) * dtype.itemsize].view(dtype).view(*shape)
             for start, (shape, dtype) in zip(starts, requests, strict=True)
         ]
 
+    def _is_capturing(self) -> bool:
+        return self._device.type == "cuda" and bool(torch.cuda.is_current_stream_capturing())
+
     def _grow(self, num_bytes: int) -> None:
-        if self._device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        if self._is_capturing():
             raise ConfigError(
                 f"a call being captured needs {num_bytes} bytes of workspace, there are {self.num_bytes}: "
                 "make the call once before capturing, or make the workspace that large"

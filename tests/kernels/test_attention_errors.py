@@ -11,7 +11,7 @@ import torch
 
 from pagedkv import kernels
 from pagedkv.errors import ConfigError, KernelInputError
-from pagedkv.kernels import SharedPrefixes
+from pagedkv.kernels import SharedPrefixes, Workspace
 from pagedkv.kernels.debugging import checking_contents
 from pagedkv.kernels.dispatch import Backend
 from pagedkv.kernels.launch import Target
@@ -61,6 +61,11 @@ BAD: dict[str, tuple[Change, str]] = {
         r"3 query heads cannot share 2 KV heads",
     ),
     "other shape of out": (lambda g: {"out": g["out"][..., :2, :]}, r"out is .* and query .*must match"),
+    "expanded out": (
+        lambda g: {"out": g["out"][:1].expand_as(g["out"])},
+        r"out has the strides .*it was expanded",
+    ),
+    "no KV heads": (lambda g: {"kv": g["kv"][:, :, :0]}, r"kv has the shape \[.*, 2, 0, 16, 64\]"),
     "other device of kv": (lambda g: {"kv": g["kv"].to("meta")}, r"kv is on meta and query on"),
     "64-bit table": (lambda g: {"block_tables": g["block_tables"].long()}, r"block_tables is torch.int64"),
     "64-bit lengths": (lambda g: {"seq_lens": g["seq_lens"].long()}, r"seq_lens is torch.int64"),
@@ -106,16 +111,42 @@ def test_starts_and_split_sizes() -> None:
     with pytest.raises(KernelInputError, match=r"query_starts has the shape \[2\] for 2 sequences"):
         call("paged_prefill", "cpu", given | {"query_starts": given["query_starts"][:2]})
     given = fields(batch_for("paged_decode", "cpu"))
-    with pytest.raises(KernelInputError, match="split_size is 0"):
-        call("paged_decode", "cpu", given, split_size=0)
+    for wrong in (0, 2.5):
+        with pytest.raises(KernelInputError, match=f"split_size is {wrong}"):
+            call("paged_decode", "cpu", given, split_size=wrong)
+
+
+@pytest.mark.parametrize("kernel", ["paged_decode", "paged_prefill"])
+def test_a_workspace_elsewhere(kernel: str) -> None:
+    """Scratch memory is on the tensors' device."""
+    given = fields(batch_for(kernel, "cpu"))
+    with pytest.raises(KernelInputError, match="workspace is on meta and query on cpu"):
+        call(kernel, "cpu", given, workspace=Workspace("meta"))
+
+
+@pytest.mark.parametrize("kernel", ["paged_decode", "paged_prefill", "paged_decode_shared"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_there_are_no_gradients(backend: Backend, kernel: str) -> None:
+    """Parameters may be passed; no call leaves a graph behind."""
+    batch = batch_for(kernel, backend)
+    given = fields(batch) | {"query": batch.query.clone().requires_grad_()}
+    prefixes = (batch.prefixes([1, 1], [1, 0]),) if kernel == "paged_decode_shared" else ()
+    head = (given["query"], given["query_starts"]) if kernel == "paged_prefill" else (given["query"],)
+    tensors = (given["kv"], given["block_tables"], given["seq_lens"])
+    with calling(backend):
+        out = getattr(kernels, kernel)(*head, *tensors, *prefixes, given["options"], out=given["out"])
+    assert not out.requires_grad
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": 0.0}, "scale is 0.0; it must be positive"),
+        ({"scale": 0.0}, "scale is 0.0; it must be a positive"),
         ({"scale": float("nan")}, "scale is nan"),
+        ({"scale": True}, "scale is True"),
+        ({"scale": None}, "scale is None"),
         ({"scale": 1.0, "sliding_window": 0}, "sliding_window is 0"),
+        ({"scale": 1.0, "sliding_window": 2.5}, "sliding_window is 2.5; it must be a positive int"),
         ({"scale": 1.0, "soft_cap": -3.0}, "soft_cap is -3.0"),
         ({"scale": 1.0, "k_scale": float("inf")}, "k_scale is inf"),
     ],
@@ -133,7 +164,8 @@ class TestForTheGPU:
         """Describe a decode."""
         given = fields(Batch((20, 5), heads=(4, 2), dtype=torch.float16)) | changes
         query, kv, tables, lens = (given[name] for name in FIELDS[:4])
-        options = {"out": given["out"], "workspace": None, "split_size": None, "target": Target(arch, 100)}
+        options = {"out": given["out"], "workspace": None, "target": Target(arch, 100)}
+        options["split_size"] = changes.get("split_size")
         gpu.launches(query, kv, tables, lens, given["options"], **options)
 
     def test_sizes(self) -> None:
@@ -149,6 +181,17 @@ class TestForTheGPU:
         self.launches(89, kv=kv)
         with pytest.raises(KernelInputError, match="sm_80 cannot convert it"):
             self.launches(80, kv=kv)
+
+    def test_architectures_before_ampere(self) -> None:
+        """They lack what the kernels are made of."""
+        with pytest.raises(KernelInputError, match="the GPU is sm_75; the kernels need sm_80 or later"):
+            self.launches(75)
+
+    def test_more_splits_than_a_launch_has(self) -> None:
+        """A grid has 65535 programs along its second axis."""
+        tables = torch.empty(2, 300_000, dtype=torch.int32, device="meta")
+        with pytest.raises(KernelInputError, match=r"in splits of 64 are 75000 splits, .* raise split_size"):
+            self.launches(block_tables=tables, split_size=1)
 
     def test_batch(self) -> None:
         """A grid has 65535 programs along its third axis."""
@@ -204,9 +247,9 @@ class TestContents:
         """They rise from 0 to the number of tokens, and no chunk is longer than its sequence."""
         given = fields(batch_for("paged_prefill", backend))
         with checking_contents():
-            for starts in ([1, 4, 6], [0, 4, 5], [0, 7, 6]):
+            for starts in ([1, 4, 6], [0, 4, 7], [0, 7, 6]):
                 given["query_starts"].copy_(torch.tensor(starts))
-                with pytest.raises(KernelInputError, match="it must rise from 0 to the 6 query tokens"):
+                with pytest.raises(KernelInputError, match="it must rise from 0, to the 6 query"):
                     call("paged_prefill", backend, given)
             given["query_starts"].copy_(torch.tensor([0, 0, 6]))
             with pytest.raises(
@@ -236,5 +279,6 @@ class TestContents:
         batch.block_tables[1, 1] = batch.block_tables[1, 2]
         refused("the first 2 blocks of sequences 0 and 1 differ")
         refused("max_group_size is 0", max_group_size=0)
+        refused("there are 3 sequences and no group", group_starts=ints(0))
         refused("must be contiguous torch.int32", prefix_lens=right.prefix_lens.long())
         refused(r"must be \[num_groups \+ 1\] and \[batch\]", prefix_lens=right.prefix_lens[:2])

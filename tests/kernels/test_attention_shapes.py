@@ -91,6 +91,62 @@ class TestNothingToSee:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+class TestWindows:
+    """A query sees the last tokens only."""
+
+    @pytest.mark.parametrize("kernel", ["decode", "prefill"])
+    def test_what_is_before_the_window_is_not_read(self, backend: Backend, kernel: str) -> None:
+        """Blocks that no query sees any more may be given to others: theirs may be NaN."""
+        query_lens = 2 if kernel == "decode" else (2, 3)
+        batch = Batch((90, 70), query_lens, sliding_window=10, device=device_of(backend))
+        exact = batch.exact()
+        for row, length in zip(batch.block_tables, batch.seq_lens.tolist(), strict=True):
+            unseen = (length - max(batch.query_lens) - 10) // 16
+            batch.kv[row[:unseen].long()] = torch.nan
+        error = float((run(batch, backend).double() - exact).abs().max())
+        assert error < 1e-5
+
+    @pytest.mark.parametrize("kernel", ["decode", "prefill"])
+    def test_windows_of_any_size(self, backend: Backend, kernel: str) -> None:
+        """Up to the largest that 32 bits hold, also where sequences are shorter than queries."""
+        for window in (1, 63, 64, 65, 2**31 - 1):
+            query_lens = 16 if kernel == "decode" else (2, 70)
+            batch = Batch((2, 70), query_lens, sliding_window=window, device=device_of(backend))
+            check(batch, run(batch, backend))
+
+
+@pytest.mark.parametrize("cap", [1.0, 30.0, 1000.0])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_soft_caps_in_float32(backend: Backend, cap: float) -> None:
+    """Scores far below the cap keep their digits."""
+    batch = Batch((100, 40), soft_cap=cap, device=device_of(backend))
+    check(batch, run(batch, backend))
+
+
+@pytest.mark.parametrize("sink", [-torch.inf, -3e38, 3e38])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sinks_at_the_extremes(backend: Backend, sink: float) -> None:
+    """None at all, or all there is."""
+    batch = Batch((20, 0), device=device_of(backend), sinks=True)
+    batch.options.sinks.fill_(sink)
+    out = run(batch, backend)
+    batch.options.sinks.clamp_(-1e4, 1e4)  # which the reference can do
+    check(batch, out)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_padded_chunks_get_zeros(backend: Backend) -> None:
+    """Query tokens behind the last sequence's, as a CUDA graph of a fixed size has them."""
+    batch = Batch((30, 50), (30, 7), device=device_of(backend))
+    expected = batch.exact()
+    padding = torch.full((100, *batch.query.shape[1:]), 3.0, device=batch.query.device)
+    batch.query, batch.out = (torch.cat([tensor, padding]) for tensor in (batch.query, batch.out))
+    out = run(batch, backend)
+    assert not out[37:].any()
+    assert float((out[:37].double() - expected).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_wide_groups(backend: Backend) -> None:
     """More rows than a tile has: a long draft, and heads that no power of two divides."""
     batch = Batch((40, 70), 9, heads=(14, 2), dtype=torch.float16, device=device_of(backend))

@@ -55,13 +55,18 @@ def test_a_graph_repeats_it_with_other_lengths(kernel: str) -> None:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
-    shorter = torch.full_like(batch.seq_lens, 5)
-    batch.seq_lens.copy_(torch.minimum(batch.seq_lens, shorter) if batch.is_decode else batch.seq_lens)
-    if kernel != "paged_decode_shared":  # whose prefixes would be longer than the sequences
-        batch.out.fill_(torch.nan)
-        graph.replay()
-        torch.cuda.synchronize()
-        check(batch, batch.out)
+    if kernel == "paged_prefill":  # other chunks of the same tokens
+        batch.query_starts.copy_(torch.tensor([0, 60, 240], dtype=torch.int32))
+        batch.query_lens = [60, 180]
+        batch.seq_lens.copy_(torch.tensor([300, 180], dtype=torch.int32))
+        batch.block_tables = batch.block_tables.clone()
+        batch.kv.nan_to_num_(0.5)
+    else:  # the prefix of 960 tokens stays
+        batch.seq_lens.copy_((batch.seq_lens - 13).clamp(min=0))
+    batch.out.fill_(torch.nan)
+    graph.replay()
+    torch.cuda.synchronize()
+    check(batch, batch.out)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

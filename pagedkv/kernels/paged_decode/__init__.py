@@ -27,8 +27,8 @@ def paged_decode(
 
     Query token i of a sequence of n tokens stands at position `n - query_len + i` and sees itself and what is
     before it; its own key and value are in the cache already. Where there is no such position, as in an empty
-    sequence that pads a batch, the output is zeros. With `out` and `workspace` nothing is allocated, and
-    nothing waits for the device.
+    sequence that pads a batch, the output is zeros. On a GPU nothing waits for the device, and with `out` and
+    `workspace` nothing is allocated. There are no gradients.
 
     Args:
         query: `[batch, query_len, num_query_heads, head_dim]` (float32, float16, bfloat16).
@@ -41,7 +41,8 @@ def paged_decode(
         out: as query, written; None makes one.
         workspace: scratch memory to reuse; None takes some for this call.
         split_size: tokens of a split, rounded up to whole tiles, on the GPU. With it, the result of a
-            sequence does not depend on what else is in the batch, bit for bit. None splits as fits the GPU.
+            sequence does not depend on what else is in the batch, or on the width of the table, bit for bit;
+            scratch memory grows with the table. None splits as fits the GPU.
 
     Returns:
         `out`.
@@ -50,29 +51,32 @@ def paged_decode(
         KernelInputError: arguments that do not fit together, before anything is launched.
     """
     out = torch.empty_like(query) if out is None else out
-    check_decode(query, kv, block_tables, seq_lens, options, out=out, split_size=split_size)
+    check_decode(
+        query, kv, block_tables, seq_lens, options, out=out, workspace=workspace, split_size=split_size
+    )
     if query.numel() == 0:
         return out
-    if backend_of(query) == "gpu":
-        from pagedkv.kernels.launch import Target
-        from pagedkv.kernels.paged_decode import gpu
+    with torch.no_grad():
+        if backend_of(query) == "gpu":
+            from pagedkv.kernels.launch import Target
+            from pagedkv.kernels.paged_decode import gpu
 
-        for launch in gpu.launches(
-            query,
-            kv,
-            block_tables,
-            seq_lens,
-            options,
-            out=out,
-            workspace=workspace,
-            split_size=split_size,
-            target=Target.of(query.device),
-        ):
-            launch.run()
-    else:
-        from pagedkv.kernels.paged_decode import cpu
+            for launch in gpu.launches(
+                query,
+                kv,
+                block_tables,
+                seq_lens,
+                options,
+                out=out,
+                workspace=workspace,
+                split_size=split_size,
+                target=Target.of(query.device),
+            ):
+                launch.run()
+        else:
+            from pagedkv.kernels.paged_decode import cpu
 
-        cpu.paged_decode(query, kv, block_tables, seq_lens, options, out=out, workspace=workspace)
+            cpu.paged_decode(query, kv, block_tables, seq_lens, options, out=out, workspace=workspace)
     return out
 
 
@@ -84,7 +88,8 @@ def check_decode(
     options: AttentionOptions,
     *,
     out: torch.Tensor,
-    split_size: int | None = None,
+    workspace: Workspace | None,
+    split_size: int | None,
 ) -> None:
     """Check the arguments of a decode.
 
@@ -96,12 +101,12 @@ def check_decode(
             f"query has the shape {list(query.shape)}; it must be "
             "[batch, query_len, num_query_heads, head_dim]"
         )
-    check_attention(query, kv, block_tables, seq_lens, options, out)
+    check_attention(query, kv, block_tables, seq_lens, options, out, workspace)
     if query.shape[0] != seq_lens.shape[0]:
         raise KernelInputError(
             f"query has {query.shape[0]} sequences and seq_lens {seq_lens.shape[0]}; they must match"
         )
-    if split_size is not None and split_size < 1:
-        raise KernelInputError(f"split_size is {split_size}; it must be positive, or None")
-    if is_checking():
+    if split_size is not None and (not isinstance(split_size, int) or split_size < 1):
+        raise KernelInputError(f"split_size is {split_size!r}; it must be a positive int, or None")
+    if is_checking() or query.device.type == "cpu":  # where it waits for nothing
         check_contents(kv, block_tables, seq_lens)

@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
+from pagedkv.errors import KernelInputError
 from pagedkv.kernels.attention_launch import (
     attention_arguments,
     attention_constants,
@@ -24,7 +25,7 @@ from pagedkv.kernels.attention_launch import (
 )
 from pagedkv.kernels.launch import Launch, Target
 from pagedkv.kernels.options import AttentionOptions
-from pagedkv.kernels.tiles import attend, finish, load_rows, split_range
+from pagedkv.kernels.tiles import attend, finish, load_rows, load_sinks, split_range
 from pagedkv.kernels.tuning import Tile, decode_tile
 from pagedkv.kernels.workspace import Workspace
 
@@ -33,13 +34,15 @@ __all__ = ["MIN_SPLIT", "Partials", "Splits", "launches", "merge_launch", "num_s
 MIN_SPLIT = 256
 """Tokens of a split, at least: below, the second stage costs more than the first one gains."""
 
-_MAX_SPLITS = 128
+_MAX_SPLIT = 8192  # tokens: a long sequence among many short ones is not left to one program
+_MAX_SPLITS = 65535  # of the second axis of a grid
 _MERGE_TILE = 16  # parts that the second stage takes at once
-_WAVES = 2  # programs per multiprocessor that hide each other's latency
+_PROGRAMS_PER_SM = 2  # they hide each other's latency, and every tile leaves them room
 
 
 @triton.jit(
-    do_not_specialize=["window", "stride_table", "split_size", "num_splits", "num_parts", "first_part"]
+    do_not_specialize=["window", "stride_table", "split_size", "num_splits", "num_parts", "first_part"],
+    do_not_specialize_on_alignment=["block_tables", "seq_lens", "first_tokens", "sinks"],
 )
 def decode_kernel(
     query,
@@ -99,10 +102,12 @@ def decode_kernel(
     length = tl.load(seq_lens + sequence)
     row_positions = tl.where(is_row, length - QUERY_LEN + tokens, -1)
     first = 0
+    first_seen = 0
     if HAS_FIRST:
         first = tl.load(first_tokens + sequence)
     if HAS_WINDOW:
-        first = tl.maximum(first, (length - QUERY_LEN + 1 - window) // TILE_N * TILE_N)
+        first_seen = tl.maximum(length - QUERY_LEN + 1 - window, 0)
+        first = tl.maximum(first, first_seen // TILE_N * TILE_N)
     begin, end = split_range(first, length, split, split_size, num_splits, TILE_N, MIN_SPLIT)
 
     row64 = ((sequence.to(tl.int64) * QUERY_LEN + tokens) * (num_kv_heads * GROUP) + heads) * num_parts
@@ -129,6 +134,7 @@ def decode_kernel(
         block_tables + sequence.to(tl.int64) * stride_table,
         begin,
         end,
+        first_seen,
         inner_scale,
         outer_scale,
         window,
@@ -151,14 +157,14 @@ def decode_kernel(
     else:
         sink = top
         if HAS_SINKS:
-            sink = tl.load(sinks + heads, mask=is_row, other=0.0) * 1.4426950408889634
+            sink = load_sinks(sinks, heads, is_row)
         result = finish(acc, top, total, sink, v_scale, HAS_SINKS)
         targets = out + sequence.to(tl.int64) * stride_out_batch + tokens * stride_out_token
         targets += heads * stride_out_head
         tl.store(targets[:, None] + dims[None, :], result.to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["num_parts"])
+@triton.jit(do_not_specialize=["num_parts"], do_not_specialize_on_alignment=["sinks"])
 def merge_kernel(
     partial_out,
     partial_lse,
@@ -182,13 +188,13 @@ def merge_kernel(
     total = 0.0
     top = -1e30  # finite, so that no infinities are subtracted
     if HAS_SINKS:
-        top = tl.maximum(tl.load(sinks + head) * 1.4426950408889634, -1e30)
+        top = load_sinks(sinks, head, True)
         total = 1.0
     num_seen = 0
     for start in tl.range(0, num_parts, TILE_PARTS):
         parts = start + tl.arange(0, TILE_PARTS)
         lse = tl.load(partial_lse + row * num_parts + parts, mask=parts < num_parts, other=float("-inf"))
-        is_part = lse > float("-inf")
+        is_part = lse != float("-inf")  # NaN is one
         pointers = partial_out + (row * num_parts + parts)[:, None] * HEAD_DIM + dims[None, :]
         part = tl.load(pointers, mask=is_part[:, None] & (dims < HEAD_DIM)[None, :], other=0.0)
         new_top = tl.maximum(top, tl.max(lse, 0))
@@ -206,15 +212,15 @@ def merge_kernel(
 
 
 def num_splits_of(num_programs: int, max_tokens: int, target: Target) -> int:
-    """How many splits fill the GPU.
+    """How many splits fill the GPU once, and leave no program more than some thousand tokens.
 
     Args:
         num_programs: programs without splitting.
-        max_tokens: longest sequence that there can be.
+        max_tokens: most tokens that a sequence may attend to.
         target: the GPU.
     """
-    wanted = -(-_WAVES * target.num_sms // max(num_programs, 1))
-    return max(1, min(wanted, -(-max_tokens // MIN_SPLIT), _MAX_SPLITS))
+    filling = _PROGRAMS_PER_SM * target.num_sms // max(num_programs, 1)
+    return max(1, min(filling, -(-max_tokens // MIN_SPLIT)), -(-max_tokens // _MAX_SPLIT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,13 +260,33 @@ class Splits:
 
     @classmethod
     def settle(
-        cls, split_size: int | None, tile: Tile, num_programs: int, max_tokens: int, target: Target
+        cls,
+        split_size: int | None,
+        tile: Tile,
+        num_programs: int,
+        arguments: Mapping[str, Any],
+        target: Target,
     ) -> "Splits":
-        """Of the caller's size if there is one, and else as many as fill the GPU."""
+        """Of the caller's size if there is one, and else as many as fill the GPU.
+
+        Raises:
+            KernelInputError: more splits than a launch takes.
+        """
+        query, kv, window = arguments["query"], arguments["kv"], arguments["window"]
+        max_tokens = arguments["block_tables"].shape[1] * kv.shape[3]
+        seen = min(max_tokens, window + query.shape[1] + tile.tokens) if window else max_tokens
         if split_size is None:
-            return cls(num_splits_of(num_programs, max_tokens, target), 0)
+            return cls(num_splits_of(num_programs, seen, target), 0)
         size = -(-split_size // tile.tokens) * tile.tokens
-        return cls(max(1, -(-max_tokens // size)), size)
+        num_splits = max(
+            1, min(-(-max_tokens // size), -(-seen // size) + 1)
+        )  # they lie at multiples of size
+        if num_splits > _MAX_SPLITS:
+            raise KernelInputError(
+                f"tables of {max_tokens} tokens in splits of {size} are {num_splits} splits, and a launch "
+                f"takes {_MAX_SPLITS}: raise split_size"
+            )
+        return cls(num_splits, size)
 
 
 def launches(
@@ -282,9 +308,10 @@ def launches(
     num_rows = query_len * (num_heads // num_kv_heads)
     tile = decode_tile(num_rows, kv, query.dtype, target)
     num_programs = batch * num_kv_heads * -(-num_rows // tile.rows)
-    splits = Splits.settle(split_size, tile, num_programs, block_tables.shape[1] * kv.shape[3], target)
-    partials = Partials.take(query, splits.num_splits, workspace) if splits.num_splits > 1 else None
     arguments = attention_arguments(query, kv, block_tables, seq_lens, options)
+    splits = Splits.settle(split_size, tile, num_programs, arguments, target)
+    is_split = splits.num_splits > 1 or split_size is not None  # which rounds alike however wide the table is
+    partials = Partials.take(query, splits.num_splits, workspace) if is_split else None
     constants = attention_constants(kv, num_heads, options)
     first = split_launch(arguments, constants, options, out, tile, splits, partials)
     return [first] if partials is None else [first, merge_launch(partials, options, out)]
@@ -329,7 +356,7 @@ def split_launch(
             "out": out,
             "partial_out": None if partials is None else partials.out,
             "partial_lse": None if partials is None else partials.lse,
-            "v_scale": options.v_scale,
+            "v_scale": float(options.v_scale),
             "split_size": splits.size,
             "num_splits": splits.num_splits,
             "num_parts": 1 if partials is None else partials.lse.shape[3],
@@ -364,7 +391,7 @@ def merge_launch(partials: Partials, options: AttentionOptions, out: torch.Tenso
             "partial_lse": partials.lse,
             "sinks": options.sinks,
             "out": out,
-            "v_scale": options.v_scale,
+            "v_scale": float(options.v_scale),
             "num_parts": partials.lse.shape[3],
             **_out_strides(out),
         },

@@ -1,7 +1,5 @@
 """Decode of sequences that share prefixes: the shared blocks are read once for all of them."""
 
-from itertools import pairwise
-
 import torch
 
 from pagedkv.errors import KernelInputError
@@ -41,7 +39,8 @@ def paged_decode_shared(
         options: as for `paged_decode`.
         out: as query, written; None makes one.
         workspace: scratch memory to reuse; None takes some for this call.
-        split_size: as for `paged_decode`, for the prefixes and for what follows them.
+        split_size: as for `paged_decode`, for the prefixes and for what follows them: results depend on what
+            is shared, and on nothing else in the batch.
 
     Returns:
         `out`.
@@ -50,35 +49,38 @@ def paged_decode_shared(
         KernelInputError: arguments that do not fit together, before anything is launched.
     """
     out = torch.empty_like(query) if out is None else out
-    check_decode(query, kv, block_tables, seq_lens, options, out=out, split_size=split_size)
+    check_decode(
+        query, kv, block_tables, seq_lens, options, out=out, workspace=workspace, split_size=split_size
+    )
     _check_prefixes(prefixes, query)
-    if is_checking():
+    if is_checking() or query.device.type == "cpu":  # where it waits for nothing
         _check_contents(prefixes, block_tables, seq_lens, kv.shape[3])
     if query.numel() == 0:
         return out
-    if backend_of(query) == "gpu":
-        from pagedkv.kernels.launch import Target
-        from pagedkv.kernels.paged_decode_shared import gpu
+    with torch.no_grad():
+        if backend_of(query) == "gpu":
+            from pagedkv.kernels.launch import Target
+            from pagedkv.kernels.paged_decode_shared import gpu
 
-        for launch in gpu.launches(
-            query,
-            kv,
-            block_tables,
-            seq_lens,
-            prefixes,
-            options,
-            out=out,
-            workspace=workspace,
-            split_size=split_size,
-            target=Target.of(query.device),
-        ):
-            launch.run()
-    else:
-        from pagedkv.kernels.paged_decode_shared import cpu
+            for launch in gpu.launches(
+                query,
+                kv,
+                block_tables,
+                seq_lens,
+                prefixes,
+                options,
+                out=out,
+                workspace=workspace,
+                split_size=split_size,
+                target=Target.of(query.device),
+            ):
+                launch.run()
+        else:
+            from pagedkv.kernels.paged_decode_shared import cpu
 
-        cpu.paged_decode_shared(
-            query, kv, block_tables, seq_lens, prefixes, options, out=out, workspace=workspace
-        )
+            cpu.paged_decode_shared(
+                query, kv, block_tables, seq_lens, prefixes, options, out=out, workspace=workspace
+            )
     return out
 
 
@@ -96,6 +98,8 @@ def _check_prefixes(prefixes: SharedPrefixes, query: torch.Tensor) -> None:
                 f"{name} is {tensor.dtype} on {tensor.device}; it must be contiguous torch.int32 on "
                 f"{query.device}"
             )
+    if starts.shape[0] == 1 and batch:
+        raise KernelInputError(f"there are {batch} sequences and no group; each sequence is in one, if alone")
     if prefixes.max_group_size < 1:
         raise KernelInputError(f"max_group_size is {prefixes.max_group_size}; it must be positive")
 
@@ -104,31 +108,32 @@ def _check_contents(
     prefixes: SharedPrefixes, block_tables: torch.Tensor, seq_lens: torch.Tensor, block_size: int
 ) -> None:
     """Check what the groups say of the tables; it waits for the device."""
-    starts, lens = prefixes.group_starts.tolist(), prefixes.prefix_lens.tolist()
-    sizes = [stop - start for start, stop in pairwise(starts)]
-    if starts[0] != 0 or starts[-1] != len(lens) or any(size < 0 for size in sizes):
-        raise KernelInputError(f"group_starts is {starts}; it must rise from 0 to the {len(lens)} sequences")
-    if sizes and max(sizes) > prefixes.max_group_size:
+    starts, lens = prefixes.group_starts.long(), prefixes.prefix_lens
+    sizes = starts.diff()
+    if int(starts[0]) or int(starts[-1]) != len(lens) or bool((sizes < 0).any()):
         raise KernelInputError(
-            f"a group has {max(sizes)} sequences and max_group_size is {prefixes.max_group_size}: raise it"
+            f"group_starts is {starts.tolist()}; it must rise from 0 to the {len(lens)} sequences"
         )
-    for start, stop in pairwise(starts):
-        for i in range(start, stop):
-            _check_member(i, start, lens, block_tables, seq_lens, block_size)
-
-
-def _check_member(
-    i: int, first: int, lens: list[int], block_tables: torch.Tensor, seq_lens: torch.Tensor, block_size: int
-) -> None:
-    prefix, length = lens[i], int(seq_lens[i])
-    if prefix != lens[first] or prefix < 0 or prefix % block_size or prefix > length:
+    if not len(lens):
+        return
+    if int(sizes.max()) > prefixes.max_group_size:
         raise KernelInputError(
-            f"prefix_lens[{i}] is {prefix}; it must equal prefix_lens[{first}] = {lens[first]} of its group, "
-            f"be a multiple of {block_size}, and not exceed the sequence's {length} tokens"
+            f"a group has {int(sizes.max())} sequences and max_group_size is "
+            f"{prefixes.max_group_size}: raise it"
         )
-    num_shared = prefix // block_size
-    if not torch.equal(block_tables[i, :num_shared], block_tables[first, :num_shared]):
+    firsts = starts[:-1].repeat_interleave(sizes)  # of each sequence's group
+    wrong = (lens != lens[firsts]) | (lens < 0) | (lens % block_size != 0) | (lens > seq_lens)
+    for i in wrong.nonzero().flatten().tolist():
+        first = int(firsts[i])
         raise KernelInputError(
-            f"the first {num_shared} blocks of sequences {first} and {i} differ, and prefix_lens says that "
-            "they are shared"
+            f"prefix_lens[{i}] is {int(lens[i])}; it must equal prefix_lens[{first}] = {int(lens[first])} "
+            f"of its group, be a multiple of {block_size}, and not exceed the sequence's "
+            f"{int(seq_lens[i])} tokens"
+        )
+    entries = torch.arange(block_tables.shape[1], device=block_tables.device)
+    differs = (block_tables != block_tables[firsts]) & (entries < (lens // block_size)[:, None])
+    for i in differs.any(1).nonzero().flatten().tolist():
+        raise KernelInputError(
+            f"the first {int(lens[i]) // block_size} blocks of sequences {int(firsts[i])} and {i} differ, "
+            "and prefix_lens says that they are shared"
         )

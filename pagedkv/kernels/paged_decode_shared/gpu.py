@@ -23,7 +23,10 @@ from pagedkv.kernels.workspace import Workspace
 __all__ = ["launches"]
 
 
-@triton.jit(do_not_specialize=["window", "stride_table", "split_size", "num_splits", "num_parts"])
+@triton.jit(
+    do_not_specialize=["window", "stride_table", "split_size", "num_splits", "num_parts"],
+    do_not_specialize_on_alignment=["block_tables", "seq_lens", "group_starts", "prefix_lens"],
+)
 def prefix_kernel(
     query,
     kv,
@@ -78,9 +81,11 @@ def prefix_kernel(
     row_positions = tl.where(is_row, lengths - QUERY_LEN + tokens, -1)
     length = tl.load(prefix_lens + start)
     first = 0
+    first_seen = 0
     if HAS_WINDOW:  # the shortest member sees the earliest tokens
         shortest = tl.min(tl.where(is_row, lengths, 2147483647), 0)
-        first = tl.maximum(shortest - QUERY_LEN + 1 - window, 0) // TILE_N * TILE_N
+        first_seen = tl.maximum(shortest - QUERY_LEN + 1 - window, 0)
+        first = first_seen // TILE_N * TILE_N
     begin, end = split_range(first, length, split, split_size, num_splits, TILE_N, MIN_SPLIT)
 
     row64 = ((sequences * QUERY_LEN + tokens) * (NUM_KV_HEADS * GROUP) + heads) * num_parts + split
@@ -105,6 +110,7 @@ def prefix_kernel(
         block_tables + start.to(tl.int64) * stride_table,
         begin,
         end,
+        first_seen,
         inner_scale,
         outer_scale,
         window,
@@ -143,21 +149,20 @@ def launches(
     batch, query_len, num_heads, _ = query.shape
     num_kv_heads = kv.shape[2]
     num_rows = query_len * (num_heads // num_kv_heads)
-    max_tokens = block_tables.shape[1] * kv.shape[3]
+    arguments = attention_arguments(query, kv, block_tables, seq_lens, options)
     num_groups = prefixes.group_starts.shape[0] - 1
 
     own_tile = decode_tile(num_rows, kv, query.dtype, target)
     own_programs = batch * num_kv_heads * -(-num_rows // own_tile.rows)
-    own = Splits.settle(split_size, own_tile, own_programs, max_tokens, target)
+    own = Splits.settle(split_size, own_tile, own_programs, arguments, target)
 
     shared_rows = min(prefixes.max_group_size, batch) * num_rows
     shared_tile = decode_tile(shared_rows, kv, query.dtype, target)
     num_tiles = -(-shared_rows // shared_tile.rows)
     shared_programs = num_groups * num_kv_heads * num_tiles
-    shared = Splits.settle(split_size, shared_tile, shared_programs, max_tokens, target)
+    shared = Splits.settle(split_size, shared_tile, shared_programs, arguments, target)
 
     partials = Partials.take(query, shared.num_splits + own.num_splits, workspace)
-    arguments = attention_arguments(query, kv, block_tables, seq_lens, options)
     constants = attention_constants(kv, num_heads, options)
     grid = (num_kv_heads * num_tiles, shared.num_splits, num_groups)
     return [

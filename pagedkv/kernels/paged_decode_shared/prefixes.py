@@ -16,8 +16,8 @@ class SharedPrefixes:
             1]` of the batch.
         prefix_lens: `[batch]` (int32) leading tokens of each sequence that its group has in the same blocks:
             one number within a group, a multiple of the block size; 0 for none.
-        max_group_size: most sequences in a group, or more: it shapes the launch, and does not have to be
-            exact.
+        max_group_size: at least the sequences of the largest group; it shapes the launch. More cost a little,
+            and with fewer, or with sequences that are in no group, results are wrong.
     """
 
     group_starts: torch.Tensor

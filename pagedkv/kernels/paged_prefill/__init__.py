@@ -27,8 +27,11 @@ def paged_prefill(
 
     Token i of a chunk of q tokens, in a sequence of n tokens, stands at position `n - q + i` and sees itself
     and what is before it; the keys and values of the chunk are in the cache already. The tokens of all
-    sequences are packed behind one another. With `out` (and on the CPU `workspace`) nothing is allocated, and
-    nothing waits for the device.
+    sequences are packed behind one another; where tokens follow the last sequence's, as in a padded batch,
+    the output is zeros. On a GPU nothing waits for the device, and with `out` nothing is allocated. There are
+    no gradients.
+
+    A chunk is not split along its context: for a few tokens behind a long one, `paged_decode` is quicker.
 
     Args:
         query: `[num_tokens, num_query_heads, head_dim]` (float32, float16, bfloat16).
@@ -50,24 +53,27 @@ def paged_prefill(
         KernelInputError: arguments that do not fit together, before anything is launched.
     """
     out = torch.empty_like(query) if out is None else out
-    _check(query, query_starts, kv, block_tables, seq_lens, options, out)
+    _check(query, query_starts, kv, block_tables, seq_lens, options, out, workspace)
     if query.numel() == 0:
         return out
-    if backend_of(query) == "gpu":
-        from pagedkv.kernels.launch import Target
-        from pagedkv.kernels.paged_prefill import gpu
+    if seq_lens.shape[0] == 0:
+        return out.zero_()
+    with torch.no_grad():
+        if backend_of(query) == "gpu":
+            from pagedkv.kernels.launch import Target
+            from pagedkv.kernels.paged_prefill import gpu
 
-        target = Target.of(query.device)
-        for launch in gpu.launches(
-            query, query_starts, kv, block_tables, seq_lens, options, out=out, target=target
-        ):
-            launch.run()
-    else:
-        from pagedkv.kernels.paged_prefill import cpu
+            target = Target.of(query.device)
+            for launch in gpu.launches(
+                query, query_starts, kv, block_tables, seq_lens, options, out=out, target=target
+            ):
+                launch.run()
+        else:
+            from pagedkv.kernels.paged_prefill import cpu
 
-        cpu.paged_prefill(
-            query, query_starts, kv, block_tables, seq_lens, options, out=out, workspace=workspace
-        )
+            cpu.paged_prefill(
+                query, query_starts, kv, block_tables, seq_lens, options, out=out, workspace=workspace
+            )
     return out
 
 
@@ -79,18 +85,19 @@ def _check(
     seq_lens: torch.Tensor,
     options: AttentionOptions,
     out: torch.Tensor,
+    workspace: Workspace | None,
 ) -> None:
     if query.ndim != 3:
         raise KernelInputError(
             f"query has the shape {list(query.shape)}; it must be [num_tokens, num_query_heads, head_dim]"
         )
-    check_attention(query, kv, block_tables, seq_lens, options, out, query_starts=query_starts)
+    check_attention(query, kv, block_tables, seq_lens, options, out, workspace, query_starts=query_starts)
     if query_starts.shape != (seq_lens.shape[0] + 1,):
         raise KernelInputError(
             f"query_starts has the shape {list(query_starts.shape)} for {seq_lens.shape[0]} sequences; it "
             "must have one entry more than there are sequences"
         )
-    if is_checking():
+    if is_checking() or query.device.type == "cpu":  # where it waits for nothing
         check_contents(kv, block_tables, seq_lens)
         _check_starts(query_starts, seq_lens, query.shape[0])
 
@@ -98,9 +105,10 @@ def _check(
 def _check_starts(query_starts: torch.Tensor, seq_lens: torch.Tensor, num_tokens: int) -> None:
     query_lens = query_starts.diff()
     first, last = int(query_starts[0]), int(query_starts[-1])
-    if first != 0 or last != num_tokens or bool((query_lens < 0).any()):
+    if first != 0 or last > num_tokens or bool((query_lens < 0).any()):
         raise KernelInputError(
-            f"query_starts goes from {first} to {last}; it must rise from 0 to the {num_tokens} query tokens"
+            f"query_starts goes from {first} to {last}; it must rise from 0, to the {num_tokens} query "
+            "tokens at most"
         )
     for i in (query_lens > seq_lens).nonzero().flatten().tolist():
         raise KernelInputError(

@@ -13,7 +13,7 @@ import triton.language as tl
 from pagedkv.kernels.attention_launch import attention_arguments, attention_constants, check_for_gpu
 from pagedkv.kernels.launch import Launch, Target
 from pagedkv.kernels.options import AttentionOptions
-from pagedkv.kernels.tiles import attend, finish, load_rows
+from pagedkv.kernels.tiles import attend, finish, load_rows, load_sinks
 from pagedkv.kernels.tuning import prefill_tile
 
 __all__ = ["launches"]
@@ -36,7 +36,10 @@ def _sequence_of(tile, query_starts, batch, TILE_TOKENS: tl.constexpr):
     return low
 
 
-@triton.jit(do_not_specialize=["window", "stride_table", "batch"])
+@triton.jit(
+    do_not_specialize=["window", "stride_table", "batch", "num_tokens"],
+    do_not_specialize_on_alignment=["block_tables", "seq_lens", "query_starts", "sinks"],
+)
 def prefill_kernel(
     query,
     query_starts,
@@ -50,6 +53,7 @@ def prefill_kernel(
     v_scale,
     window,
     batch,
+    num_tokens,
     stride_query_token,
     stride_query_head,
     stride_out_token,
@@ -65,43 +69,49 @@ def prefill_kernel(
     BLOCK_SIZE: tl.constexpr,
     TILE_M: tl.constexpr,
     TILE_N: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
     HAS_CAP: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_SINKS: tl.constexpr,
 ):
-    """Grid: (KV heads, tiles)."""
+    """Grid: (tiles x KV heads)."""
     TILE_TOKENS: tl.constexpr = TILE_M // GROUP
-    kv_head = tl.program_id(0)
-    tile = tl.num_programs(1) - 1 - tl.program_id(1)  # the last ones have most to do: first
+    kv_head = tl.program_id(0) % NUM_KV_HEADS
+    num_tiles = tl.num_programs(0) // NUM_KV_HEADS
+    tile = num_tiles - 1 - tl.program_id(0) // NUM_KV_HEADS  # the last ones have most to do: first
     sequence = _sequence_of(tile, query_starts, batch, TILE_TOKENS)
     query_start = tl.load(query_starts + sequence)
     query_len = tl.load(query_starts + sequence + 1) - query_start
     first_token = (tile - query_start // TILE_TOKENS - sequence) * TILE_TOKENS
-    if first_token >= query_len:
+    num_rows = query_len
+    if sequence == batch - 1:  # what pads the query gets zeros
+        num_rows = num_tokens - query_start
+    if first_token >= num_rows:
         return
 
     rows = tl.arange(0, TILE_M)
     tokens = first_token + rows // GROUP
     heads = kv_head * GROUP + rows % GROUP
-    is_row = (rows < TILE_TOKENS * GROUP) & (tokens < query_len)
+    is_written = (rows < TILE_TOKENS * GROUP) & (tokens < num_rows)
+    is_row = is_written & (tokens < query_len)
     num_cached = tl.load(seq_lens + sequence) - query_len
     row_positions = tl.where(is_row, num_cached + tokens, -1)
     pointers = query + (query_start + tokens).to(tl.int64) * stride_query_token + heads * stride_query_head
     q = load_rows(pointers, is_row, HEAD_DIM, PADDED_DIM)
 
-    # [first_seen, all_see) some rows see, [all_see, causal) all rows, [causal, end) some rows
+    # [begin, all_see) some rows see, [all_see, causal) all rows, [causal, end) some rows
     first_position = num_cached + first_token
     last_position = num_cached + tl.minimum(first_token + TILE_TOKENS, query_len) - 1
-    end = last_position + 1
-    causal = tl.maximum(first_position + 1, 0) // TILE_N * TILE_N
+    end = tl.where(first_token < query_len, last_position + 1, 0)
+    causal = tl.minimum(tl.maximum(first_position + 1, 0), tl.maximum(end, 0)) // TILE_N * TILE_N
     first_seen = 0
+    begin = 0
     all_see = 0
     if HAS_WINDOW:
-        first_seen = tl.maximum(first_position + 1 - window, 0) // TILE_N * TILE_N
+        first_seen = tl.maximum(first_position + 1 - window, 0)
+        begin = first_seen // TILE_N * TILE_N
         all_see = tl.maximum(last_position - window + TILE_N, 0) // TILE_N * TILE_N
-        all_see = tl.minimum(
-            tl.maximum(all_see, first_seen), (tl.maximum(end, 0) + TILE_N - 1) // TILE_N * TILE_N
-        )
+        all_see = tl.minimum(tl.maximum(all_see, begin), (tl.maximum(end, 0) + TILE_N - 1) // TILE_N * TILE_N)
         causal = tl.maximum(causal, all_see)
 
     acc = tl.zeros([TILE_M, PADDED_DIM], tl.float32)
@@ -120,8 +130,9 @@ def prefill_kernel(
             keys,
             values,
             table,
-            first_seen,
+            begin,
             tl.minimum(all_see, end),
+            first_seen,
             inner_scale,
             outer_scale,
             window,
@@ -146,6 +157,7 @@ def prefill_kernel(
         table,
         all_see,
         causal,
+        first_seen,
         inner_scale,
         outer_scale,
         window,
@@ -170,6 +182,7 @@ def prefill_kernel(
         table,
         causal,
         end,
+        first_seen,
         inner_scale,
         outer_scale,
         window,
@@ -185,11 +198,11 @@ def prefill_kernel(
     )
     sink = top
     if HAS_SINKS:
-        sink = tl.load(sinks + heads, mask=is_row, other=0.0) * 1.4426950408889634
-    result = finish(acc, top, total, sink, v_scale, HAS_SINKS)
+        sink = load_sinks(sinks, heads, is_row)
+    result = tl.where(is_row[:, None], finish(acc, top, total, sink, v_scale, HAS_SINKS), 0.0)
     dims = tl.arange(0, PADDED_DIM)
     targets = out + (query_start + tokens).to(tl.int64) * stride_out_token + heads * stride_out_head
-    mask = is_row[:, None] & (dims < HEAD_DIM)[None, :]
+    mask = is_written[:, None] & (dims < HEAD_DIM)[None, :]
     tl.store(targets[:, None] + dims[None, :], result.to(out.dtype.element_ty), mask=mask)
 
 
@@ -216,8 +229,9 @@ def launches(
         "query_starts": query_starts,
         "sinks": options.sinks,
         "out": out,
-        "v_scale": options.v_scale,
+        "v_scale": float(options.v_scale),
         "batch": batch,
+        "num_tokens": num_tokens,
         "stride_query_token": query.stride(0),
         "stride_out_token": out.stride(0),
         "stride_out_head": out.stride(1),
@@ -226,12 +240,13 @@ def launches(
         **attention_constants(kv, num_heads, options),
         "TILE_M": tile.rows,
         "TILE_N": tile.tokens,
+        "NUM_KV_HEADS": num_kv_heads,
         "HAS_SINKS": options.sinks is not None,
     }
     return [
         Launch(
             kernel=prefill_kernel,
-            grid=(num_kv_heads, num_tiles, 1),
+            grid=(num_tiles * num_kv_heads, 1, 1),
             arguments=arguments,
             constants=constants,
             num_warps=tile.num_warps,
