@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -208,6 +209,13 @@ class TestDecode:
         other = Batch(padded[..., :_HEAD_DIM], batch.tables, batch.lens, batch.query)
         assert torch.equal(other.decode(_PLAIN), batch.decode(_PLAIN))
 
+    @pytest.mark.parametrize("sink", [-torch.inf, -3e38, 3e38])
+    def test_sinks_of_any_size(self, sink: float) -> None:
+        """Of minus infinity they are as good as none; empty sequences give zeros with any."""
+        batch = _batch((0, 5, 1), 2)
+        out = batch.decode(AttentionOptions(scale=0.3, sinks=torch.full((_NUM_HEADS,), sink)))
+        _exact(out, batch.decode(_PLAIN) if sink < 0 else torch.zeros_like(out))
+
     def test_workspace_settles(self) -> None:
         """A call takes the memory that the first one took, and does not care what is in it."""
         workspace, sizes = Workspace("cpu"), set()
@@ -241,6 +249,57 @@ class TestPrefill:
         for options in (_PLAIN, AttentionOptions(scale=0.3, sliding_window=99)):
             ours, plain = (batch.prefill((350, 0, 349), options, by=by) for by in ("cpu", "reference"))
             _exact(ours, plain)
+
+    @pytest.mark.parametrize("lens", [(9, 0, 30), (0,), ()])
+    @pytest.mark.parametrize("sinks", [None, torch.zeros(_NUM_HEADS)])
+    def test_padding_is_zeros(self, lens: tuple[int, ...], sinks: torch.Tensor | None) -> None:
+        """So are the rows of `out` behind the last sequence's, as in a graph's padded batch."""
+        batch, options = _batch((*lens, 7), 3), AttentionOptions(scale=0.3, sinks=sinks)
+        query_lens = [min(n, 3) for n in lens]
+        num_tokens = sum(query_lens)
+        query = torch.randn(num_tokens + 5, _NUM_HEADS, _HEAD_DIM, dtype=torch.float64)
+        starts = torch.tensor([0, *accumulate(query_lens)], dtype=torch.int32)
+        args = starts, batch.kv, batch.tables[:-1], batch.lens[:-1], options
+        out, expected = torch.full_like(query, torch.nan), torch.zeros_like(query)
+        _module("paged_prefill", "cpu").paged_prefill(query, *args, out=out)
+        if num_tokens:
+            real, plain = query[:num_tokens], expected[:num_tokens]
+            _module("paged_prefill", "reference").paged_prefill(real, *args, out=plain)
+        _exact(out, expected)
+
+
+class TestScratch:
+    """Memory beyond the workspace."""
+
+    @pytest.mark.parametrize("soft_cap", [None, 2.0])
+    @pytest.mark.parametrize("num_kv_heads", [1, 8])
+    def test_masks_and_scores_are_no_more_than_keys_and_values(
+        self, monkeypatch: pytest.MonkeyPatch, num_kv_heads: int, soft_cap: float | None
+    ) -> None:
+        """What a batch compares keeps to its budget, however long a context, or many the sequences."""
+        budget, sizes = 40_000, []
+        monkeypatch.setattr(_module("paged_prefill", "cpu"), "NUMEL_PER_THREAD", budget)
+        run = _module("cpu_attention", "run")
+        plain = run.attend
+
+        def attend(query: torch.Tensor, keys: torch.Tensor, *args: Any) -> Any:
+            mask, num_scores = args[1], query[..., 0].numel() * keys.shape[2]
+            sizes.append((0 if mask is None else mask.numel()) + (num_scores if soft_cap else 0))
+            return plain(query, keys, *args)
+
+        monkeypatch.setattr(run, "attend", attend)
+        rng = torch.Generator().manual_seed(0)
+        kv = torch.randn(400, 2, num_kv_heads, _BLOCK_SIZE, _HEAD_DIM, generator=rng)
+        tables = torch.randint(0, 400, (34, 375), generator=rng, dtype=torch.int32)
+        lens = torch.tensor((1500, 300, *(40,) * 32), dtype=torch.int32)
+        starts = torch.tensor((0, 200, 201, *range(205, 333, 4)), dtype=torch.int32)
+        query = torch.randn(329, num_kv_heads * 4, _HEAD_DIM, generator=rng)
+        options = AttentionOptions(scale=0.3, soft_cap=soft_cap)
+        ours, expected = torch.empty_like(query), torch.empty_like(query)
+        for by, out in (("cpu", ours), ("reference", expected)):
+            _module("paged_prefill", by).paged_prefill(query, starts, kv, tables, lens, options, out=out)
+        torch.testing.assert_close(ours, expected)
+        assert 0 < max(sizes) <= budget
 
 
 @st.composite

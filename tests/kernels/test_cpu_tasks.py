@@ -26,7 +26,8 @@ def _tasks(draw: st.DrawFn) -> tuple[Segments, Tasks, int]:
     most_pages = draw(st.integers(1, 20))
     segments = Segments(np.arange(len(lens)), rows, query_lens, np.zeros_like(lens), lens)
     tiled = segments.tiled(draw(st.integers(1, 9)))
-    tasks = split(tiled, positions, window=None, block_size=_BLOCK_SIZE, most_pages=most_pages)
+    limits = np.full(len(tiled.row), most_pages)
+    tasks = split(tiled, positions, window=None, block_size=_BLOCK_SIZE, most_pages=limits)
     return segments, tasks, most_pages
 
 
@@ -52,10 +53,13 @@ class TestTasks:
         """A batch keeps to its limits, and less than a quarter of what it reads is for nothing."""
         _, tasks, most_pages = case
         number = 0
-        for batch in batches(tasks, _BLOCK_SIZE, most_pages, 20) if len(tasks) else ():
+        limits = {"most_pages": most_pages, "most_rows": 20, "most_pairs": 300}
+        for batch in batches(tasks, _BLOCK_SIZE, **limits) if len(tasks) else ():
             pages = -(-batch.num_tokens // _BLOCK_SIZE)
             assert len(batch) == 1 or pages.max() * len(batch) <= most_pages
             assert len(batch) == 1 or batch.num_rows.max() * len(batch) <= 20
+            num_pairs = batch.num_rows.max() * pages.max() * _BLOCK_SIZE * len(batch)
+            assert len(batch) == 1 or num_pairs <= 300
             assert pages.max() * len(batch) <= pages.sum() * 1.25
             assert len(set(batch.wave.tolist())) == 1
             assert len(set(batch.row.tolist())) == len(batch)
@@ -67,8 +71,9 @@ class TestTasks:
         lens = np.array([8000, *(10,) * 255], dtype=np.int64)
         rows = np.arange(len(lens))
         segments = Segments(rows, rows, np.ones_like(lens), np.zeros_like(lens), lens)
-        tasks = split(segments, lens - 1, window=None, block_size=16, most_pages=64)
-        read = [(-(-b.num_tokens // 16)).max() * len(b) for b in batches(tasks, 16, 64, 1000)]
+        tasks = split(segments, lens - 1, window=None, block_size=16, most_pages=np.full(256, 64))
+        cut = batches(tasks, 16, most_pages=64, most_rows=1000, most_pairs=64000)
+        read = [(-(-b.num_tokens // 16)).max() * len(b) for b in cut]
         assert sum(read) == 500 + 255
 
 
@@ -84,3 +89,26 @@ class TestWiden:
         wide = torch.empty(len(stored), dtype=dtype)
         widen(stored, wide)
         assert torch.equal(wide.nan_to_num(9999), stored.view(FP8_DTYPE).to(dtype).nan_to_num(9999))
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+    def test_is_exact_where_subnormal_numbers_are_flushed(self, dtype: torch.dtype) -> None:
+        """The seven smallest of either sign are such numbers, and not the processor's to drop."""
+        stored = torch.arange(256, dtype=torch.uint8)
+        stored = stored[(stored & 0x7F) != 0x7F].repeat(3)  # whole vectors, and a rest
+        wide, expected = torch.empty(len(stored), dtype=dtype), stored.view(FP8_DTYPE).double().tolist()
+        if not torch.set_flush_denormal(True):
+            pytest.skip("this processor does not flush them")
+        try:
+            widen(stored, wide)
+        finally:
+            torch.set_flush_denormal(False)
+        assert wide.tolist() == expected
+
+    def test_more_than_is_converted_at_once(self) -> None:
+        """A rest behind a whole piece; NaN in one of them."""
+        stored = (torch.arange((1 << 20) + 5) % 127).to(torch.uint8)
+        stored[-1] = 0x7F
+        wide = torch.empty(len(stored))
+        widen(stored, wide)
+        assert wide[-1].isnan()
+        assert torch.equal(wide[:-1], stored[:-1].view(FP8_DTYPE).float())

@@ -1,4 +1,4 @@
-"""Numbers of 8 bits to wider ones, by moving their bits: eight times as fast as torch's conversion."""
+"""Numbers of 8 bits to wider ones, by moving their bits: several times as fast as torch's conversion."""
 
 import torch
 
@@ -6,25 +6,32 @@ from pagedkv.kv_store import FP8_DTYPE
 
 __all__ = ["widen"]
 
-# The integer as wide as the dtype, and how far to the left exponent and mantissa move to stand in its place.
-_MOVES = {torch.bfloat16: (torch.int16, 4), torch.float32: (torch.int32, 20)}
-_REBIAS = 2.0**120  # the exponent's bias is 7 in 8 bits, and 127 in the others
 _NAN = 0x7F
+_MOVE = 7  # to the left, and exponent and mantissa stand where float16 has them
+_KEPT = -0x8000 | (_NAN << _MOVE)
+_REBIAS = 2.0**8  # the exponent's bias is 7 in 8 bits, and 15 in float16
+_MOST_NUMEL = 1 << 20  # at once, which bounds what is needed in between
 
 
 def widen(stored: torch.Tensor, wide: torch.Tensor) -> None:
-    """Convert.
+    """Convert, exactly, even where the processor is told to flush subnormal numbers to zero.
+
+    Widening float16 is a conversion, which that does not touch; arithmetic on subnormal numbers is.
 
     Args:
-        stored: bytes, each a number of `FP8_DTYPE`.
-        wide: of as many numbers, written.
+        stored: `[n]` bytes, each a number of `FP8_DTYPE`.
+        wide: `[n]`, written.
     """
-    if wide.dtype not in _MOVES or int((stored & _NAN).max()) == _NAN:
-        wide.copy_(stored.view(FP8_DTYPE))
-        return
-    integer, shift = _MOVES[wide.dtype]
-    bits = wide.view(integer)
-    bits.copy_(stored.view(torch.int8))  # extends the sign to the left
-    sign = torch.iinfo(integer).min
-    bits.bitwise_left_shift_(shift).bitwise_and_(sign | (_NAN << shift))
-    wide.mul_(_REBIAS)
+    for codes, numbers in zip(stored.split(_MOST_NUMEL), wide.split(_MOST_NUMEL), strict=True):
+        if wide.dtype == torch.float16 or int((codes & _NAN).max()) == _NAN:
+            numbers.copy_(codes.view(FP8_DTYPE))
+        elif wide.dtype == torch.bfloat16:  # torch is slow from float16 to it, unless by way of float32
+            numbers.copy_(_as_float16(codes).float().mul_(_REBIAS))
+        else:
+            numbers.copy_(_as_float16(codes)).mul_(_REBIAS)
+
+
+def _as_float16(codes: torch.Tensor) -> torch.Tensor:
+    """The numbers by `_REBIAS`."""
+    bits = codes.view(torch.int8).to(torch.int16)  # extends the sign to the left
+    return bits.bitwise_left_shift_(_MOVE).bitwise_and_(_KEPT).view(torch.float16)

@@ -1,5 +1,6 @@
 """Running tasks: gather, attend, merge, a batch at a time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,8 @@ class Attention:
         block_tables: `[batch, max_blocks]` (int32).
         positions: `[num_rows]` place of each query token in its sequence, negative before its start.
         options: see there.
-        numel_per_thread: numbers of keys and values that a batch gathers, for each thread that torch has.
+        numel_per_thread: numbers of keys and values that a batch gathers, for each thread that torch has; as
+            many are its mask and scores.
         most_rows: query heads of a KV head times query tokens that a task has.
     """
 
@@ -71,15 +73,20 @@ class Attention:
         self._most_pages = max(1, most_numel // (2 * self._page_numel))
         self._most_batch_rows = max(1, most_numel // (query.shape[1] * head_dim))
         self._most_rows = max(1, most_rows // group_size)
+        # For a query token and a token: the mask before and after it is repeated, two bytes, and scores.
+        num_score_heads = 0 if options.soft_cap is None else num_kv_heads
+        self._most_pairs = max(1, most_numel // (2 + group_size * (1 + num_score_heads)))
 
     def tasks(self, segments: Segments) -> Tasks:
         """The tasks of some segments."""
+        tiled = segments.tiled(self._most_rows)
+        fitting = self._most_pairs // (np.maximum(tiled.num_rows, 1) * self._block_size)
         return split(
-            segments.tiled(self._most_rows),
+            tiled,
             self._positions,
             window=self._options.sliding_window,
             block_size=self._block_size,
-            most_pages=self._most_pages,
+            most_pages=np.clip(fitting, 1, self._most_pages),
         )
 
     def run(self, tasks: Tasks, out: torch.Tensor, workspace: Workspace | None) -> None:
@@ -93,12 +100,21 @@ class Attention:
         buffers = self._buffers(workspace or Workspace(self._query.device))
         buffers.out.zero_()
         buffers.lse.fill_(-torch.inf)
-        if len(tasks):
-            for batch in batches(tasks, self._block_size, self._most_pages, self._most_batch_rows):
-                self._attend(batch, buffers)
+        for batch in self._batches(tasks):
+            self._attend(batch, buffers)
         if self._options.sinks is not None:
             apply_sinks(buffers.out, buffers.lse, self._options.sinks.view(buffers.lse.shape[1:]))
         out.copy_(buffers.out.view(out.shape))
+
+    def _batches(self, tasks: Tasks) -> Iterator[Tasks]:
+        if len(tasks):
+            yield from batches(
+                tasks,
+                self._block_size,
+                most_pages=self._most_pages,
+                most_rows=self._most_batch_rows,
+                most_pairs=self._most_pairs,
+            )
 
     def _buffers(self, workspace: Workspace) -> _Buffers:
         numel = 2 * self._most_pages * self._page_numel

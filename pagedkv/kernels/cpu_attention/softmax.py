@@ -46,9 +46,17 @@ def attend(
         scores = (query @ keys.mT).mul_(scale / options.soft_cap).tanh_().mul_(options.soft_cap)
         if mask is not None:
             scores += mask
-        lse = scores.logsumexp(-1)
-        out = scores.sub_(lse[..., None]).exp_() @ values
+        out, lse = _softmax(scores, values)
     return (out if options.v_scale == 1 else out.mul_(options.v_scale)), lse
+
+
+def _softmax(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `attend`, in the memory of the scores."""
+    most = scores.amax(-1, keepdim=True)
+    most.masked_fill_(most == -torch.inf, 0)
+    weights = scores.sub_(most).exp_()
+    total = weights.sum(-1, keepdim=True)
+    return (weights @ values).div_(total), total.log().add_(most)[..., 0]
 
 
 def merge(
@@ -76,4 +84,5 @@ def apply_sinks(out: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor) -> No
         lse: `[num_rows, num_kv_heads, group_size]`.
         sinks: `[num_kv_heads, group_size]`.
     """
-    out.mul_(torch.sigmoid(lse - sinks)[..., None])
+    above = (lse - sinks).masked_fill_(lse == -torch.inf, -torch.inf)  # nothing seen, and no sink: not NaN
+    out.mul_(above.sigmoid_()[..., None])

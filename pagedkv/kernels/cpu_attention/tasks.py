@@ -82,7 +82,7 @@ class Tasks:
 
 
 def split(
-    segments: Segments, positions: Int64s, *, window: int | None, block_size: int, most_pages: int
+    segments: Segments, positions: Int64s, *, window: int | None, block_size: int, most_pages: Int64s
 ) -> Tasks:
     """Cut what the query tokens of segments see into tasks of about equal length.
 
@@ -91,7 +91,7 @@ def split(
         positions: of each query token of the batch, its place in its sequence.
         window: tokens that a query token sees; None for all before it.
         block_size: tokens in a block.
-        most_pages: blocks that a task reads.
+        most_pages: of each segment, blocks that a task reads.
     """
     lowest, highest = _extremes(positions, segments)
     first = segments.start
@@ -115,7 +115,9 @@ def split(
     )
 
 
-def batches(tasks: Tasks, block_size: int, most_pages: int, most_rows: int) -> Iterator[Tasks]:
+def batches(
+    tasks: Tasks, block_size: int, *, most_pages: int, most_rows: int, most_pairs: int
+) -> Iterator[Tasks]:
     """Tasks of one wave and of like size, so that padding them to the largest wastes less than a quarter.
 
     Args:
@@ -123,6 +125,7 @@ def batches(tasks: Tasks, block_size: int, most_pages: int, most_rows: int) -> I
         block_size: tokens in a block.
         most_pages: pages that a batch may read, padding included; a single task may read more.
         most_rows: query tokens of a batch, likewise.
+        most_pairs: pairs of a query token and a token that it is compared with, likewise.
     """
     pages, rows = _rounded_up(-(-tasks.num_tokens // block_size)), _rounded_up(tasks.num_rows)
     order = np.lexsort((pages, rows, tasks.wave))
@@ -130,7 +133,9 @@ def batches(tasks: Tasks, block_size: int, most_pages: int, most_rows: int) -> I
     changes = np.diff(pages).astype(bool) | np.diff(rows).astype(bool) | np.diff(tasks.wave).astype(bool)
     bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
     for first, stop in pairwise(bounds):
-        step = max(1, min(most_pages // int(pages[first]), most_rows // int(rows[first])))
+        num_pages, num_rows = int(pages[first]), int(rows[first])
+        num_pairs = num_pages * block_size * num_rows
+        step = max(1, min(most_pages // num_pages, most_rows // num_rows, most_pairs // num_pairs))
         for i in range(first, stop, step):
             yield tasks[i : min(i + step, stop)]
 

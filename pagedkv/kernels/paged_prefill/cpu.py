@@ -28,8 +28,10 @@ def paged_prefill(
     """Write to `out`; arguments as for `pagedkv.kernels.paged_prefill`, which checks them."""
     starts, lengths = (numbers.numpy().astype(np.int64) for numbers in (query_starts, seq_lens))
     query_lens = np.diff(starts)
-    # Token t of the batch is token t - starts[i] of its chunk, which ends with the sequence.
-    positions = np.arange(len(query)) + np.repeat(lengths - starts[1:], query_lens)
+    # Token t of the batch is token t - starts[i] of its chunk, which ends with the sequence; behind the last
+    # chunk are tokens of no sequence.
+    positions = np.full(len(query), -1)
+    positions[: starts[-1]] = np.arange(starts[-1]) + np.repeat(lengths - starts[1:], query_lens)
     attention = Attention(query, kv, block_tables, positions, options, numel_per_thread=NUMEL_PER_THREAD)
     segments = Segments(
         table=np.arange(len(lengths)),
