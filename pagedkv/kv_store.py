@@ -10,14 +10,16 @@ import torch
 
 from pagedkv.errors import ConfigError, KernelInputError
 
-__all__ = ["FP8_DTYPE", "KVLayers", "KVLayout", "KVScales", "KVStore"]
+__all__ = ["FP8_DTYPE", "VECTOR_BYTES", "KVLayers", "KVLayout", "KVScales", "KVStore"]
 
 FP8_DTYPE = torch.float8_e4m3fn
 """What keys and values are stored in with 8 bits."""
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, FP8_DTYPE)
+VECTOR_BYTES = 16
+"""What kernels access at once, at multiples of it."""
+
 _ALIGNMENT = 256  # bytes
-_VECTOR_BYTES = 16
 
 
 class KVLayout(enum.Enum):
@@ -90,9 +92,9 @@ class KVLayers:
                     f"layer {i} is {_form(tensor)} and layer 0 is {_form(first)} (shape, strides, dtype, "
                     "device); layers of one store are alike"
                 )
-            if tensor.data_ptr() % _VECTOR_BYTES:
+            if tensor.data_ptr() % VECTOR_BYTES:
                 raise KernelInputError(
-                    f"layer {i} begins at an address that is no multiple of {_VECTOR_BYTES} bytes, which "
+                    f"layer {i} begins at an address that is no multiple of {VECTOR_BYTES} bytes, which "
                     "kernels access at once: allocate it aligned"
                 )
         self.tensors = tuple(tensors)

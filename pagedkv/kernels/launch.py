@@ -13,9 +13,14 @@ import torch
 
 from pagedkv.errors import KernelInputError
 
-__all__ = ["Launch", "Target", "require_aligned"]
+__all__ = ["MIN_FP8_ARCH", "Launch", "Target", "num_warps_of", "require_aligned", "tile_of"]
+
+MIN_FP8_ARCH = 89
+"""Ada, the first architecture that converts from and to e4m3."""
 
 _ALIGNMENT = 16  # bytes: the widest load of a thread; elements: what Triton specialises strides on
+_TILE_VECTORS = 512  # 8 KiB: four accesses under way per thread
+_MOST_WARPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,16 @@ class Launch:
             self.kernel[self.grid](
                 **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
             )
+
+
+def tile_of(num_vectors: int) -> int:
+    """What a program copies of a run of so many 16-byte vectors: a power of two of them."""
+    return min(_TILE_VECTORS, 1 << (num_vectors - 1).bit_length())
+
+
+def num_warps_of(tile: int) -> int:
+    """Warps for a tile of so many vectors; a thread has one at least, down to a warp."""
+    return min(_MOST_WARPS, max(1, tile // 32))
 
 
 def require_aligned(**tensors: torch.Tensor) -> None:

@@ -10,14 +10,10 @@ import triton
 import triton.language as tl
 
 from pagedkv.errors import KernelInputError
-from pagedkv.kernels.launch import Launch, Target
-from pagedkv.kv_store import KVLayers
+from pagedkv.kernels.launch import Launch, Target, num_warps_of, tile_of
+from pagedkv.kv_store import VECTOR_BYTES, KVLayers
 
 __all__ = ["block_copy_kernel", "launches"]
-
-_VECTOR_BYTES = 16
-_TILE_VECTORS = 512  # 8 KiB: four accesses under way per thread
-_MOST_WARPS = 4
 
 
 @triton.jit(do_not_specialize_on_alignment=["copies"])
@@ -76,12 +72,12 @@ def _runs_of(kv: torch.Tensor) -> _Runs:
         expected *= size
     is_one_run = kv.stride(1) == part
     sizes = (part * (1 + is_one_run), kv.stride(1), kv.stride(0))
-    if any(size * kv.dtype.itemsize % _VECTOR_BYTES for size in sizes):
+    if any(size * kv.dtype.itemsize % VECTOR_BYTES for size in sizes):
         raise KernelInputError(
             f"a layer of the shape {list(kv.shape)} has the strides {kv.stride()}; its blocks "
-            f"must be multiples of {_VECTOR_BYTES} bytes"
+            f"must be multiples of {VECTOR_BYTES} bytes"
         )
-    length, stride, block_stride = (size * kv.dtype.itemsize // _VECTOR_BYTES for size in sizes)
+    length, stride, block_stride = (size * kv.dtype.itemsize // VECTOR_BYTES for size in sizes)
     return _Runs(1 if is_one_run else 2, length, stride, block_stride)
 
 
@@ -92,7 +88,7 @@ def launches(layers: KVLayers, copies: torch.Tensor, target: Target) -> list[Lau
         KernelInputError: strides or addresses that 128-bit accesses do not fit.
     """
     runs = _runs_of(layers.tensors[0])
-    tile = min(_TILE_VECTORS, 1 << (runs.length - 1).bit_length())
+    tile = tile_of(runs.length)
     tiles = -(-runs.length // tile)
     return [
         Launch(
@@ -105,6 +101,6 @@ def launches(layers: KVLayers, copies: torch.Tensor, target: Target) -> list[Lau
                 "stride_run": runs.stride,
             },
             constants={"NUM_RUNS": runs.number, "RUN": runs.length, "TILE": tile},
-            num_warps=min(_MOST_WARPS, max(1, tile // 32)),
+            num_warps=num_warps_of(tile),
         )
     ]

@@ -11,14 +11,10 @@ import triton
 import triton.language as tl
 
 from pagedkv.errors import KernelInputError
-from pagedkv.kernels.launch import Launch, Target
-from pagedkv.kv_store import KVLayers
+from pagedkv.kernels.launch import Launch, Target, num_warps_of, tile_of
+from pagedkv.kv_store import VECTOR_BYTES, KVLayers
 
 __all__ = ["block_staging_kernel", "gather_launches", "scatter_launches"]
-
-_VECTOR_BYTES = 16
-_TILE_VECTORS = 512  # 8 KiB: four accesses under way per thread
-_MOST_WARPS = 4
 
 
 @triton.jit(do_not_specialize_on_alignment=["block_ids"])
@@ -103,9 +99,9 @@ def scatter_launches(
 def _launch(layers: KVLayers, block_ids: torch.Tensor, staging: torch.Tensor, *, is_gather: bool) -> Launch:
     kv = layers.tensors[0]
     _, _, num_heads, block_size, head_dim = kv.shape
-    row = head_dim * kv.dtype.itemsize // _VECTOR_BYTES
+    row = head_dim * kv.dtype.itemsize // VECTOR_BYTES
     block = 2 * num_heads * block_size * row
-    tile = min(_TILE_VECTORS, 1 << (block - 1).bit_length())
+    tile = tile_of(block)
     return Launch(
         kernel=block_staging_kernel,
         grid=(len(block_ids) * -(-block // tile), len(layers), 1),
@@ -122,14 +118,14 @@ def _launch(layers: KVLayers, block_ids: torch.Tensor, staging: torch.Tensor, *,
             "TILE": tile,
             "IS_GATHER": is_gather,
         },
-        num_warps=min(_MOST_WARPS, max(1, tile // 32)),
+        num_warps=num_warps_of(tile),
     )
 
 
 def _words(staging: torch.Tensor) -> torch.Tensor:
-    if staging.data_ptr() % _VECTOR_BYTES:
+    if staging.data_ptr() % VECTOR_BYTES:
         raise KernelInputError(
-            f"staging begins at an address that is no multiple of {_VECTOR_BYTES} bytes: allocate it aligned"
+            f"staging begins at an address that is no multiple of {VECTOR_BYTES} bytes: allocate it aligned"
         )
     return staging.view(torch.int32)
 
@@ -137,10 +133,10 @@ def _words(staging: torch.Tensor) -> torch.Tensor:
 def _strides(kv: torch.Tensor) -> dict[str, Any]:
     """Strides in 16-byte vectors, by argument."""
     sizes = [size * kv.dtype.itemsize for size in (*kv.stride()[:4], kv.shape[4])]
-    if kv.stride(4) != 1 or any(size % _VECTOR_BYTES for size in sizes):
+    if kv.stride(4) != 1 or any(size % VECTOR_BYTES for size in sizes):
         raise KernelInputError(
             f"a layer of the shape {list(kv.shape)} has the strides {kv.stride()}; the last must be 1, "
-            f"and the length of a row and the other strides multiples of {_VECTOR_BYTES} bytes"
+            f"and the length of a row and the other strides multiples of {VECTOR_BYTES} bytes"
         )
     names = ("stride_block", "stride_part", "stride_head", "stride_token")
-    return {name: size // _VECTOR_BYTES for name, size in zip(names, sizes[:4], strict=True)}
+    return {name: size // VECTOR_BYTES for name, size in zip(names, sizes[:4], strict=True)}

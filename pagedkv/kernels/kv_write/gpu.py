@@ -5,15 +5,13 @@ import triton
 import triton.language as tl
 
 from pagedkv.errors import KernelInputError
-from pagedkv.kernels.launch import Launch, Target, require_aligned
-from pagedkv.kv_store import FP8_DTYPE, KVScales
+from pagedkv.kernels.launch import MIN_FP8_ARCH, Launch, Target, require_aligned
+from pagedkv.kv_store import FP8_DTYPE, VECTOR_BYTES, KVScales
 
 __all__ = ["kv_write_kernel", "launches"]
 
 _NUM_WARPS = 4
-_VECTOR_BYTES = 16
 _LEAST_WIDTH = 128  # elements of a token that a program takes at least, so that warps touch whole lines
-_FP8_ARCH = 89  # Ada, the first that converts to e4m3
 
 
 @triton.jit
@@ -124,11 +122,11 @@ def launches(
         KernelInputError: rows or addresses that 128-bit accesses do not fit.
     """
     num_tokens, num_heads, head_dim = key.shape
-    if head_dim % _VECTOR_BYTES:
-        raise KernelInputError(f"head_dim is {head_dim}; on a GPU it must be a multiple of {_VECTOR_BYTES}")
+    if head_dim % VECTOR_BYTES:
+        raise KernelInputError(f"head_dim is {head_dim}; on a GPU it must be a multiple of {VECTOR_BYTES}")
     require_aligned(key=key, value=value, kv=kv)
     to_fp8 = kv.dtype == FP8_DTYPE
-    num_elements = _NUM_WARPS * 32 * _VECTOR_BYTES // kv.dtype.itemsize
+    num_elements = _NUM_WARPS * 32 * VECTOR_BYTES // kv.dtype.itemsize
     width = _width(num_heads * head_dim, num_elements)
     tokens = num_elements // width
     tiles = -(-num_heads * head_dim // width)
@@ -161,7 +159,7 @@ def launches(
                 "WIDTH": width,
                 "TO_FP8": to_fp8,
                 # The interpreter, which runs on CPU tensors, rounds to e4m3 wrongly.
-                "IN_HARDWARE": to_fp8 and target.arch >= _FP8_ARCH and kv.device.type != "cpu",
+                "IN_HARDWARE": to_fp8 and target.arch >= MIN_FP8_ARCH and kv.device.type != "cpu",
             },
             num_warps=_NUM_WARPS,
         )
