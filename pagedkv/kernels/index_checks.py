@@ -1,10 +1,44 @@
-"""Checks of integer tensors that name blocks or slots: their form always, their contents in debug mode."""
+"""Checks of tensors that name blocks or slots, and of the memory that is written there.
 
+Their form is checked always, their contents where that waits for nothing.
+"""
+
+import numpy as np
 import torch
 
 from pagedkv.errors import KernelInputError
+from pagedkv.kernels.debugging import is_checking
+from pagedkv.kernels.dispatch import backend_of
 
-__all__ = ["check_indices", "check_range", "check_unique"]
+__all__ = ["check_indices", "check_pool", "check_range", "check_unique", "is_looking"]
+
+
+def is_looking(like: torch.Tensor) -> bool:
+    """Whether contents are checked in a call with this tensor: on the CPU, and where they were asked to be.
+
+    Raises:
+        KernelInputError: there are no kernels for its device.
+    """
+    return backend_of(like) == "cpu" or is_checking()
+
+
+def check_pool(name: str, kv: torch.Tensor) -> None:
+    """Check that blocks of a layer have a size, and lie apart.
+
+    Args:
+        name: of the argument, for the message.
+        kv: `[num_blocks, 2, num_kv_heads, block_size, head_dim]`.
+
+    Raises:
+        KernelInputError: one does not.
+    """
+    if 0 in kv.shape[1:]:
+        raise KernelInputError(f"{name} has the shape {list(kv.shape)}; none may be 0")
+    if any(size > 1 and stride == 0 for size, stride in zip(kv.shape, kv.stride(), strict=True)):
+        raise KernelInputError(
+            f"{name} has the strides {kv.stride()}: places that share memory cannot hold different numbers; "
+            "call contiguous() where it was expanded"
+        )
 
 
 def check_indices(name: str, indices: torch.Tensor, shape: tuple[int, ...], like: torch.Tensor) -> None:
@@ -32,7 +66,7 @@ def check_indices(name: str, indices: torch.Tensor, shape: tuple[int, ...], like
 
 
 def check_range(name: str, indices: torch.Tensor, stop: int, *, start: int = 0, what: str) -> None:
-    """Check that every entry lies in `start..stop - 1`; waits for the device.
+    """Check that every entry lies in `start..stop - 1`; waits for a GPU.
 
     Args:
         name: of the argument, for the message.
@@ -44,23 +78,28 @@ def check_range(name: str, indices: torch.Tensor, stop: int, *, start: int = 0, 
     Raises:
         KernelInputError: the first that does not, by its place.
     """
-    for place in ((indices < start) | (indices >= stop)).nonzero().tolist():
+    numbers = indices.cpu().numpy()
+    if numbers.min(initial=stop) >= start and numbers.max(initial=start - 1) < stop:
+        return
+    for place in np.argwhere((numbers < start) | (numbers >= stop)).tolist():
         skip = ", and -1 skips" if start < 0 else ""
         raise KernelInputError(
-            f"{name}{place} is {int(indices[tuple(place)])}; the pool has the {what} 0 to {stop - 1}{skip}"
+            f"{name}{place} is {numbers[tuple(place)]}; the pool has the {what} 0 to {stop - 1}{skip}"
         )
 
 
 def check_unique(name: str, indices: torch.Tensor) -> None:
-    """Check that no entry of `[n]` (int64) but -1 is there twice; waits for the device.
+    """Check that no entry of `[n]` (int64) but -1 is there twice; waits for a GPU.
 
     Raises:
         KernelInputError: the first that is, and both places.
     """
-    ordered, places = indices.sort(stable=True)
-    for i in ((ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)).nonzero().flatten().tolist():
-        first, second = int(places[i]), int(places[i + 1])
+    numbers = indices.cpu().numpy()
+    ordered = np.sort(numbers)
+    repeated = ordered[1:][(ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)]
+    for number in repeated.tolist():
+        first, second = np.flatnonzero(numbers == number)[:2].tolist()
         raise KernelInputError(
-            f"{name}[{first}] and [{second}] are both {int(ordered[i])}: which is written last is not "
-            "determined; drop one"
+            f"{name}[{first}] and [{second}] are both {number}: which is written last is not determined; "
+            "drop one"
         )

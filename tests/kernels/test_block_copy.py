@@ -191,6 +191,47 @@ def test_contents_are_checked_on_demand(backend, pairs, message):
     assert torch.equal(layers.tensors[0], before)
 
 
+@pytest.mark.parametrize("layout", KVLayout)
+@pytest.mark.parametrize(
+    "pairs", [[(0, 1), (3, 5)], [(-1, 0)], [(0, 1), (3, -1)], [(0, 1), (3, 1)], [(0, 1), (1, 2)]]
+)
+def test_contents_are_always_checked_on_a_cpu(layout, pairs):
+    """It waits for nothing there; no copy is made before."""
+    pool = pool_of("cpu", layout=layout, num_layers=2)
+    before = pool.copies()
+    with pytest.raises(KernelInputError, match="copies"):
+        block_copy(pool.layers, torch.tensor(pairs))
+    pool.check(before)
+
+
+@on_backends
+@pytest.mark.parametrize(
+    ("kv", "message"),
+    [
+        (
+            torch.zeros(1, 2, 1, 8, 64).expand(4, -1, -1, -1, -1),
+            r"a layer has the strides \(0, .* share memory",
+        ),
+        (torch.zeros(4, 2, 1, 1, 64).expand(-1, -1, -1, 8, -1), r"a layer has the strides .* share memory"),
+        (torch.zeros(4, 2, 0, 8, 64), r"a layer has the shape \[4, 2, 0, 8, 64\]; none may be 0"),
+    ],
+)
+def test_layers_that_cannot_be_written_are_refused(backend, kv, message):
+    """Blocks that share memory, or have none."""
+    with calling(backend), pytest.raises(KernelInputError, match=message):
+        block_copy(KVLayers([kv]), torch.tensor([[0, 1]]))
+
+
+@on_backends
+def test_no_gradient_is_recorded(backend):
+    """Not even where a layer asks for one."""
+    kv = torch.randn(4, 2, 1, 8, 64).requires_grad_()
+    with calling(backend):
+        block_copy(KVLayers([kv]), torch.tensor([[0, 1]]))
+    assert kv.grad_fn is None
+    assert torch.equal(kv[1], kv[0])
+
+
 @on_backends
 def test_contents_that_fit_pass_the_check(backend):
     """One source may have several destinations."""

@@ -230,6 +230,56 @@ def test_contents_are_checked_on_demand(backend, block_ids, message):
     assert not staging.any()
 
 
+@pytest.mark.parametrize("block_ids", [[0, 4], [0, -1], [2, 2]])
+def test_contents_are_always_checked_on_a_cpu(block_ids):
+    """It waits for nothing there; nothing is moved before."""
+    layers, ids, staging = arguments(block_ids=torch.tensor(block_ids))
+    before = [kv.clone() for kv in layers.tensors]
+    with pytest.raises(KernelInputError, match="block_ids"):
+        block_gather(layers, ids, staging)
+    assert not staging.any()
+    with pytest.raises(KernelInputError, match="block_ids"):
+        block_scatter(staging, layers, ids)
+    assert all(map(torch.equal, layers.tensors, before))
+
+
+@on_backends
+@pytest.mark.parametrize(
+    ("kv", "message"),
+    [
+        (torch.zeros(1, 2, 1, 8, 64).expand(4, -1, -1, -1, -1), "share memory"),
+        (torch.zeros(4, 2, 0, 8, 64), "none may be 0"),
+        (torch.zeros(4, 2, 1, 8, 0), "none may be 0"),
+    ],
+)
+def test_layers_that_cannot_be_written_are_refused(backend, kv, message):
+    """Blocks that share memory, or have none."""
+    staging = torch.zeros(2, 1, *kv.shape[1:])
+    layers, ids, staging = arguments(layers=KVLayers([kv]), staging=staging)
+    with calling(backend), pytest.raises(KernelInputError, match=message):
+        block_scatter(staging, layers, ids)
+
+
+def test_an_expanded_buffer_is_refused():
+    """It is written, and its blocks would be one."""
+    layers, ids, staging = arguments(staging=torch.zeros(1, 2, 2, 1, 8, 64).expand(2, -1, -1, -1, -1, -1))
+    with pytest.raises(KernelInputError, match="it must be contiguous"):
+        block_gather(layers, ids, staging)
+
+
+@on_backends
+def test_no_gradient_is_recorded(backend):
+    """Pool and buffer outlive every step: a graph that hangs on them would grow for ever."""
+    layers, ids, staging = arguments()
+    given = KVLayers([kv.clone().requires_grad_() for kv in layers.tensors])
+    with calling(backend):
+        block_gather(given, ids, staging)
+        assert not staging.requires_grad
+        block_scatter(staging.clone().requires_grad_(), layers, ids)
+    assert not any(kv.requires_grad for kv in layers.tensors)
+    assert torch.equal(staging[:, 0], given.tensors[0][ids])
+
+
 def test_one_compilation_serves_all_numbers_of_blocks():
     """Nothing but the grid depends on it."""
     layers = KVLayers([torch.empty(64, 2, 8, 16, 128, dtype=torch.bfloat16, device="meta")] * 3)

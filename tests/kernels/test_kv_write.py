@@ -211,6 +211,15 @@ BAD = {
     },
     "slot_mapping has the strides (2,)": {"slot_mapping": torch.zeros(8, dtype=torch.int64)[::2]},
     "scales are for torch.float8_e4m3fn: leave them out": {"scales": KVScales(2.0, 1.0)},
+    "kv has the strides (0, 2048, 1024, 64, 1): places that share memory": {
+        "kv": torch.zeros(1, 2, 2, 16, 64).half().expand(5, -1, -1, -1, -1)
+    },
+    "kv has the shape [5, 2, 0, 16, 64]; none may be 0": {
+        "key": torch.zeros(4, 0, 64).half(),
+        "value": torch.zeros(4, 0, 64).half(),
+        "kv": torch.zeros(5, 2, 0, 16, 64).half(),
+    },
+    "kv has the shape [5, 2, 2, 0, 64]; none may be 0": {"kv": torch.zeros(5, 2, 2, 0, 64).half()},
     "has no float32 reciprocal": {
         "kv": torch.zeros(5, 2, 2, 16, 64).to(FP8_DTYPE),
         "scales": KVScales(1e-40, 1.0),
@@ -284,6 +293,17 @@ def test_contents_are_checked_on_demand(backend, slots, message):
     assert torch.equal(as_bytes(given["kv"]), as_bytes(before))
 
 
+@pytest.mark.parametrize("layout", KVLayout)
+@pytest.mark.parametrize("slots", [[80, 1, 2, 3], [0, 1, 2, -2], [7, -1, -1, 7]])
+def test_contents_are_always_checked_on_a_cpu(layout, slots):
+    """It waits for nothing there; nothing is written before."""
+    pool = pool_of("cpu", layout=layout)
+    before, (key, value) = pool.copies(), tokens_for(pool, 4, torch.float16)
+    with pytest.raises(KernelInputError, match="slot_mapping"):
+        kv_write(key, value, pool.kv, torch.tensor(slots))
+    pool.check(before)
+
+
 @on_backends
 def test_contents_that_fit_pass_the_check(backend):
     """Several tokens may be skipped."""
@@ -294,12 +314,19 @@ def test_contents_that_fit_pass_the_check(backend):
     assert torch.equal(pool.kv[4, 0, :, 15], key[1])
 
 
-def test_no_gradient_is_recorded():
+@on_backends
+def test_no_gradient_is_recorded(backend):
     """The pool outlives every step: a graph that hangs on it would grow for ever."""
     given = arguments()
-    given["key"] = given["key"].clone().requires_grad_()
-    kv_write(**given)
+    expected = given["kv"].clone()
+    reference.kv_write(given["key"], given["value"], expected, given["slot_mapping"], KVScales())
+    for name in ("key", "value"):
+        given[name] = given[name].clone().requires_grad_()
+    with calling(backend):
+        kv_write(**given)
     assert not given["kv"].requires_grad
+    assert given["kv"].grad_fn is None
+    assert torch.equal(as_bytes(given["kv"]), as_bytes(expected))
 
 
 def launch_for(

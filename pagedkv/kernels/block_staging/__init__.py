@@ -3,9 +3,8 @@
 import torch
 
 from pagedkv.errors import KernelInputError
-from pagedkv.kernels.debugging import is_checking
 from pagedkv.kernels.dispatch import backend_of
-from pagedkv.kernels.index_checks import check_indices, check_range, check_unique
+from pagedkv.kernels.index_checks import check_indices, check_pool, check_range, check_unique, is_looking
 from pagedkv.kv_store import KVLayers
 
 __all__ = ["block_gather", "block_scatter"]
@@ -24,22 +23,24 @@ def block_gather(layers: KVLayers, block_ids: torch.Tensor, staging: torch.Tenso
             and on their device; to be written. Whatever the layout, it is the `HND` one inside a block.
 
     Raises:
-        KernelInputError: shapes, dtypes, devices, strides or alignment that do not fit; under
-            `debugging.checking_contents` also blocks that are not there, or twice. Nothing was written.
+        KernelInputError: shapes, dtypes, devices, strides or alignment that do not fit; on the CPU, and
+            under `debugging.checking_contents`, also blocks that are not there, or twice. Nothing was
+            written.
     """
     _check(layers, block_ids, staging)
     if not len(block_ids):
         return
-    if backend_of(staging) == "gpu":
-        from pagedkv.kernels.block_staging import gpu
-        from pagedkv.kernels.launch import Target
+    with torch.no_grad():
+        if backend_of(staging) == "gpu":
+            from pagedkv.kernels.block_staging import gpu
+            from pagedkv.kernels.launch import Target
 
-        for launch in gpu.gather_launches(layers, block_ids, staging, Target.of(staging.device)):
-            launch.run()
-    else:
-        from pagedkv.kernels.block_staging import cpu
+            for launch in gpu.gather_launches(layers, block_ids, staging, Target.of(staging.device)):
+                launch.run()
+        else:
+            from pagedkv.kernels.block_staging import cpu
 
-        cpu.block_gather(layers, block_ids, staging)
+            cpu.block_gather(layers, block_ids, staging)
 
 
 def block_scatter(staging: torch.Tensor, layers: KVLayers, block_ids: torch.Tensor) -> None:
@@ -57,21 +58,23 @@ def block_scatter(staging: torch.Tensor, layers: KVLayers, block_ids: torch.Tens
     _check(layers, block_ids, staging)
     if not len(block_ids):
         return
-    if backend_of(staging) == "gpu":
-        from pagedkv.kernels.block_staging import gpu
-        from pagedkv.kernels.launch import Target
+    with torch.no_grad():
+        if backend_of(staging) == "gpu":
+            from pagedkv.kernels.block_staging import gpu
+            from pagedkv.kernels.launch import Target
 
-        for launch in gpu.scatter_launches(staging, layers, block_ids, Target.of(staging.device)):
-            launch.run()
-    else:
-        from pagedkv.kernels.block_staging import cpu
+            for launch in gpu.scatter_launches(staging, layers, block_ids, Target.of(staging.device)):
+                launch.run()
+        else:
+            from pagedkv.kernels.block_staging import cpu
 
-        cpu.block_scatter(staging, layers, block_ids)
+            cpu.block_scatter(staging, layers, block_ids)
 
 
 def _check(layers: KVLayers, block_ids: torch.Tensor, staging: torch.Tensor) -> None:
     kv = layers.tensors[0]
     check_indices("block_ids", block_ids, (block_ids.numel(),), kv)
+    check_pool("a layer", kv)
     shape = (len(block_ids), len(layers), *kv.shape[1:])
     if tuple(staging.shape) != shape:
         raise KernelInputError(f"staging has the shape {list(staging.shape)}; it must be {list(shape)}")
@@ -81,6 +84,6 @@ def _check(layers: KVLayers, block_ids: torch.Tensor, staging: torch.Tensor) -> 
         raise KernelInputError(f"staging is on {staging.device} and KV on {kv.device}; move one")
     if not staging.is_contiguous():
         raise KernelInputError(f"staging has the strides {staging.stride()}; it must be contiguous")
-    if is_checking():
+    if is_looking(kv):
         check_range("block_ids", block_ids, kv.shape[0], what="blocks")
         check_unique("block_ids", block_ids)

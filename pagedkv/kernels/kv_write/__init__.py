@@ -3,9 +3,8 @@
 import torch
 
 from pagedkv.errors import KernelInputError
-from pagedkv.kernels.debugging import is_checking
 from pagedkv.kernels.dispatch import backend_of
-from pagedkv.kernels.index_checks import check_indices, check_range, check_unique
+from pagedkv.kernels.index_checks import check_indices, check_pool, check_range, check_unique, is_looking
 from pagedkv.kv_store import FP8_DTYPE, KVScales
 
 __all__ = ["kv_write"]
@@ -41,26 +40,27 @@ def kv_write(
         scales: what stored numbers are multiplied with to give keys and values.
 
     Raises:
-        KernelInputError: shapes, dtypes, devices, strides or alignment that do not fit; under
-            `debugging.checking_contents` also a slot that is not there, or twice. Nothing was written.
+        KernelInputError: shapes, dtypes, devices, strides or alignment that do not fit; on the CPU, and
+            under `debugging.checking_contents`, also a slot that is not there, or twice. Nothing was written.
     """
     _check(key, value, kv, scales)
     check_indices("slot_mapping", slot_mapping, key.shape[:1], kv)
-    if is_checking():
+    if is_looking(kv):
         check_range("slot_mapping", slot_mapping, kv.shape[0] * kv.shape[3], start=-1, what="slots")
         check_unique("slot_mapping", slot_mapping)
     if not key.numel():
         return
-    if backend_of(kv) == "gpu":
-        from pagedkv.kernels.kv_write import gpu
-        from pagedkv.kernels.launch import Target
+    with torch.no_grad():
+        if backend_of(kv) == "gpu":
+            from pagedkv.kernels.kv_write import gpu
+            from pagedkv.kernels.launch import Target
 
-        for launch in gpu.launches(key, value, kv, slot_mapping, scales, Target.of(kv.device)):
-            launch.run()
-    else:
-        from pagedkv.kernels.kv_write import cpu
+            for launch in gpu.launches(key, value, kv, slot_mapping, scales, Target.of(kv.device)):
+                launch.run()
+        else:
+            from pagedkv.kernels.kv_write import cpu
 
-        cpu.kv_write(key, value, kv, slot_mapping, scales)
+            cpu.kv_write(key, value, kv, slot_mapping, scales)
 
 
 def _check(key: torch.Tensor, value: torch.Tensor, kv: torch.Tensor, scales: KVScales) -> None:
@@ -69,6 +69,7 @@ def _check(key: torch.Tensor, value: torch.Tensor, kv: torch.Tensor, scales: KVS
             f"kv has the shape {list(kv.shape)}; it must be "
             "[num_blocks, 2, num_kv_heads, block_size, head_dim]"
         )
+    check_pool("kv", kv)
     if key.ndim != 3 or key.shape[1:] != (kv.shape[2], kv.shape[4]):
         raise KernelInputError(
             f"key has the shape {list(key.shape)}; kv {list(kv.shape)} takes [num_tokens, {kv.shape[2]}, "

@@ -21,7 +21,7 @@ def kv_write(
     for part, tokens, scale in ((0, key, scales.k), (1, value, scales.v)):
         numbers = _row_numbers(kv, part, slot_mapping)
         stored = _quantised(tokens, scale) if kv.dtype == FP8_DTYPE else tokens
-        rows.index_copy_(0, numbers, stored.detach().reshape(-1, kv.shape[4]))
+        rows.index_copy_(0, numbers, stored.reshape(-1, kv.shape[4]))
 
 
 def _rows_of(kv: torch.Tensor) -> torch.Tensor:
