@@ -22,7 +22,7 @@ def widen(stored: torch.Tensor, wide: torch.Tensor) -> None:
         stored: `[n]` bytes, each a number of `FP8_DTYPE`.
         wide: `[n]`, written.
     """
-    for codes, numbers in zip(stored.split(_MOST_NUMEL), wide.split(_MOST_NUMEL), strict=True):
+    for codes, numbers in zip(torch.split(stored, _MOST_NUMEL), torch.split(wide, _MOST_NUMEL), strict=True):
         if wide.dtype == torch.float16 or int((codes & _NAN).max()) == _NAN:
             numbers.copy_(codes.view(FP8_DTYPE))
         elif wide.dtype == torch.bfloat16:  # torch is slow from float16 to it, unless by way of float32
