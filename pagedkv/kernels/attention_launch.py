@@ -7,13 +7,12 @@ from typing import Any
 import torch
 
 from pagedkv.errors import KernelInputError
-from pagedkv.kernels.launch import Target, require_aligned
+from pagedkv.kernels.launch import MIN_FP8_ARCH, Target, require_aligned
 from pagedkv.kernels.options import AttentionOptions
 from pagedkv.kv_store import FP8_DTYPE
 
 __all__ = [
     "HEAD_DIMS",
-    "MIN_FP8_ARCH",
     "attention_arguments",
     "attention_constants",
     "check_for_gpu",
@@ -22,9 +21,6 @@ __all__ = [
 
 HEAD_DIMS = (64, 80, 96, 128, 256)
 """Elements of a head that the GPU kernels are compiled for."""
-
-MIN_FP8_ARCH = 89
-"""Ada, the first architecture that converts e4m3 numbers."""
 
 _MIN_ARCH = 80  # Ampere, the first with asynchronous copies
 _MAX_BATCH = 65535  # of the third axis of a grid

@@ -11,11 +11,11 @@ from itertools import product
 
 import torch
 
-from pagedkv.kernels.attention_launch import HEAD_DIMS, MIN_FP8_ARCH
+from pagedkv.kernels.attention_launch import HEAD_DIMS
 from pagedkv.kernels.block_copy import gpu as block_copy
 from pagedkv.kernels.block_staging import gpu as block_staging
 from pagedkv.kernels.kv_write import gpu as kv_write
-from pagedkv.kernels.launch import Launch, Target
+from pagedkv.kernels.launch import MIN_FP8_ARCH, Launch, Target
 from pagedkv.kernels.options import AttentionOptions
 from pagedkv.kernels.paged_decode import gpu as paged_decode
 from pagedkv.kernels.paged_decode_shared import gpu as paged_decode_shared

@@ -21,6 +21,7 @@ def paged_prefill(
     out: torch.Tensor,
 ) -> None:
     """Write to `out`; arguments as for `pagedkv.kernels.paged_prefill`, in float64 too."""
+    out[query_starts[-1] :] = 0
     for i, (start, stop) in enumerate(pairwise(query_starts.tolist())):
         keys, values = cached_tokens(kv, block_tables[i], int(seq_lens[i]), options, query.dtype)
         out[start:stop] = attend(query[start:stop], keys, values, options)
