@@ -162,9 +162,9 @@ class TritonKernels(CPUKernels):
     block_sizes = (8, 16, 64)
     head_dims = (64, 80)
     max_batch = 3
-    max_seq_len = 150 if device == "cpu" else 4000
+    max_seq_len = 110 if device == "cpu" else 4000
     max_pool_bytes = 9 << 30
-    case_share = 0.25 if device == "cpu" else 1.0
+    case_share = 0.2 if device == "cpu" else 1.0
 
     @classmethod
     def unavailable(cls) -> str:
