@@ -32,6 +32,10 @@ _LOADED = (
 """What runs in this process import: numpy bears it once only, and the others take long."""
 
 
+_ALREADY_IMPORTED = "ignore:Module already imported so cannot be rewritten"
+"""The plugin of the pytest that runs these tests, which `python -m pytest` imports in another way."""
+
+
 class Project:
     """A folder of tests and baselines, on which pytest runs as a user would run it.
 
@@ -72,9 +76,10 @@ class Project:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run pytest without --pagedkv-perf."""
-        pytester = self.pytester
-        run = pytester.runpytest_subprocess if self.is_apart else pytester.runpytest_inprocess
-        return run("-p", "pytest_pagedkv.plugin", *arguments)
+        given = ("-p", "pytest_pagedkv.plugin", *arguments)
+        if self.is_apart:
+            return self.pytester.runpytest_subprocess(*given)
+        return self.pytester.runpytest_inprocess(*given, "-W", _ALREADY_IMPORTED)
 
     def perf(self, *arguments: str) -> pytest.RunResult:
         """Run the performance tests."""
