@@ -164,7 +164,7 @@ class TritonKernels(CPUKernels):
     max_batch = 3
     max_seq_len = 110 if device == "cpu" else 4000
     max_pool_bytes = 9 << 30
-    case_share = 0.2 if device == "cpu" else 1.0
+    case_share = 0.12 if device == "cpu" else 1.0
 
     @classmethod
     def unavailable(cls) -> str:
