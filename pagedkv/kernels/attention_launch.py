@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pagedkv.errors import KernelInputError
-from pagedkv.kernels.launch import MIN_FP8_ARCH, Target, require_aligned
+from pagedkv.kernels.launch import MAX_GRID_AXIS, MIN_FP8_ARCH, Target, power_of_2, require_aligned
 from pagedkv.kernels.options import AttentionOptions
 from pagedkv.kv_store import FP8_DTYPE
 
@@ -16,14 +16,12 @@ __all__ = [
     "attention_arguments",
     "attention_constants",
     "check_for_gpu",
-    "padded",
 ]
 
 HEAD_DIMS = (64, 80, 96, 128, 256)
 """Elements of a head that the GPU kernels are compiled for."""
 
 _MIN_ARCH = 80  # Ampere, the first with asynchronous copies
-_MAX_BATCH = 65535  # of the third axis of a grid
 _BLOCK_SIZES = (8, 16, 32, 64, 128, 256)
 _LOG2_E = math.log2(math.e)
 
@@ -52,9 +50,10 @@ def check_for_gpu(
             f"kv is {FP8_DTYPE}, and sm_{target.arch} cannot convert it (sm_{MIN_FP8_ARCH} can): store KV in "
             "float16 or bfloat16 there"
         )
-    if block_tables.shape[0] > _MAX_BATCH:
+    if block_tables.shape[0] > MAX_GRID_AXIS:
         raise KernelInputError(
-            f"{block_tables.shape[0]} sequences in one call; a launch takes {_MAX_BATCH}: make several calls"
+            f"{block_tables.shape[0]} sequences in one call; a launch takes {MAX_GRID_AXIS}: make "
+            "several calls"
         )
     require_aligned(query=query, kv=kv, out=out)
 
@@ -94,13 +93,8 @@ def attention_constants(
     return {
         "GROUP": num_query_heads // num_kv_heads,
         "HEAD_DIM": head_dim,
-        "PADDED_DIM": padded(head_dim),
+        "PADDED_DIM": power_of_2(head_dim),
         "BLOCK_SIZE": block_size,
         "HAS_CAP": options.soft_cap is not None,
         "HAS_WINDOW": options.sliding_window is not None,
     }
-
-
-def padded(head_dim: int) -> int:
-    """The power of two that holds a row; Triton's tiles have no other sizes."""
-    return 1 << (head_dim - 1).bit_length()

@@ -13,7 +13,19 @@ import torch
 
 from pagedkv.errors import KernelInputError
 
-__all__ = ["MIN_FP8_ARCH", "Launch", "Target", "num_warps_of", "require_aligned", "tile_of"]
+__all__ = [
+    "MAX_GRID_AXIS",
+    "MIN_FP8_ARCH",
+    "Launch",
+    "Target",
+    "num_warps_of",
+    "power_of_2",
+    "require_aligned",
+    "tile_of",
+]
+
+MAX_GRID_AXIS = 65535
+"""Programs along the second or third axis of a grid, at most."""
 
 MIN_FP8_ARCH = 89
 """Ada, the first architecture that converts from and to e4m3."""
@@ -79,9 +91,14 @@ class Launch:
             )
 
 
+def power_of_2(number: int) -> int:
+    """The least power of two that is no smaller: Triton's tiles have no other sizes."""
+    return 1 << (number - 1).bit_length()
+
+
 def tile_of(num_vectors: int) -> int:
     """What a program copies of a run of so many 16-byte vectors: a power of two of them."""
-    return min(_TILE_VECTORS, 1 << (num_vectors - 1).bit_length())
+    return min(_TILE_VECTORS, power_of_2(num_vectors))
 
 
 def num_warps_of(tile: int) -> int:

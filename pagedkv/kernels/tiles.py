@@ -8,7 +8,16 @@ FlashAttention, arXiv:2205.14135), in base 2: scores arrive multiplied by log2(e
 import triton
 import triton.language as tl
 
-__all__ = ["attend", "finish", "load_rows", "load_sinks", "split_range"]
+__all__ = [
+    "attend",
+    "finish",
+    "load_rows",
+    "load_sinks",
+    "nothing_seen",
+    "split_range",
+    "store_no_part",
+    "store_part",
+]
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -74,6 +83,15 @@ def _load_kv(
     if HEAD_DIM == PADDED_DIM:
         return tl.load(pointers)
     return tl.load(pointers, mask=(dims < HEAD_DIM)[None, :], other=0.0)
+
+
+@triton.jit
+def nothing_seen(TILE_M: tl.constexpr, PADDED_DIM: tl.constexpr):
+    """acc, top and total of rows that have attended to nothing yet; see `attend`."""
+    acc = tl.zeros([TILE_M, PADDED_DIM], tl.float32)
+    top = tl.full([TILE_M], float("-inf"), tl.float32)
+    total = tl.zeros([TILE_M], tl.float32)
+    return acc, top, total
 
 
 @triton.jit
@@ -177,3 +195,29 @@ def finish(acc, top, total, sink, v_scale, HAS_SINKS: tl.constexpr):
         total = total * tl.exp2(top - new_top) + tl.exp2(sink - new_top)
         acc = acc * tl.exp2(top - new_top)[:, None]
     return acc * (v_scale / tl.where(is_empty, 1.0, total))[:, None]
+
+
+@triton.jit
+def store_part(
+    partial_out,
+    partial_lse,
+    parts,
+    is_row,
+    acc,
+    top,
+    total,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+):
+    """Leave what rows have seen so far at `parts` `[rows]` (int64), for the merge."""
+    dims = tl.arange(0, PADDED_DIM)
+    normalised = finish(acc, top, total, top, 1.0, False)
+    targets = partial_out + parts[:, None] * HEAD_DIM + dims[None, :]
+    tl.store(targets, normalised, mask=is_row[:, None] & (dims < HEAD_DIM)[None, :])
+    tl.store(partial_lse + parts, top + tl.log2(total), mask=is_row)
+
+
+@triton.jit
+def store_no_part(partial_lse, parts, is_row, TILE_M: tl.constexpr):
+    """Tell the merge that there is nothing at `parts` `[rows]` (int64)."""
+    tl.store(partial_lse + parts, tl.full([TILE_M], float("-inf"), tl.float32), mask=is_row)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pagedkv.kernels.launch import Target
+from pagedkv.kernels.launch import Target, power_of_2
 
 __all__ = ["Tile", "decode_tile", "prefill_tile"]
 
@@ -94,7 +94,7 @@ _PREFILL: dict[_Key, Tile] = {
 
 def _key(kv: torch.Tensor, dtype: torch.dtype, target: Target) -> _Key:
     arch = 90 if 90 <= target.arch < 120 else 80
-    return arch, dtype.itemsize, kv.dtype.itemsize, 1 << (kv.shape[4] - 1).bit_length()
+    return arch, dtype.itemsize, kv.dtype.itemsize, power_of_2(kv.shape[4])
 
 
 def decode_tile(num_rows: int, kv: torch.Tensor, dtype: torch.dtype, target: Target) -> Tile:
@@ -110,7 +110,7 @@ def decode_tile(num_rows: int, kv: torch.Tensor, dtype: torch.dtype, target: Tar
         target: the GPU.
     """
     tiles = _DECODE[_key(kv, dtype, target)]
-    rows = max(16, 1 << (num_rows - 1).bit_length())
+    rows = max(16, power_of_2(num_rows))
     tile = next((tile for tile in tiles if rows <= tile.rows), tiles[-1])
     return Tile(min(rows, tile.rows), tile.tokens, tile.num_warps, tile.num_stages)
 
@@ -127,5 +127,5 @@ def prefill_tile(group: int, kv: torch.Tensor, dtype: torch.dtype, target: Targe
         target: the GPU.
     """
     tile = _PREFILL[_key(kv, dtype, target)]
-    rows = max(tile.rows, 1 << (group - 1).bit_length())
+    rows = max(tile.rows, power_of_2(group))
     return Tile(rows, tile.tokens, tile.num_warps, tile.num_stages)

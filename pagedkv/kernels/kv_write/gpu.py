@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 
 from pagedkv.errors import KernelInputError
-from pagedkv.kernels.launch import MIN_FP8_ARCH, Launch, Target, require_aligned
+from pagedkv.kernels.launch import MIN_FP8_ARCH, Launch, Target, power_of_2, require_aligned
 from pagedkv.kv_store import FP8_DTYPE, VECTOR_BYTES, KVScales
 
 __all__ = ["kv_write_kernel", "launches"]
@@ -169,4 +169,4 @@ def launches(
 def _width(row: int, most: int) -> int:
     """Elements of a token that a program takes: a power of two that divides them, if a large one does."""
     divisor = row & -row
-    return min(divisor if divisor >= _LEAST_WIDTH else 1 << (row - 1).bit_length(), most)
+    return min(divisor if divisor >= _LEAST_WIDTH else power_of_2(row), most)

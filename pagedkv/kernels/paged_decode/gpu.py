@@ -21,11 +21,19 @@ from pagedkv.kernels.attention_launch import (
     attention_arguments,
     attention_constants,
     check_for_gpu,
-    padded,
 )
-from pagedkv.kernels.launch import Launch, Target
+from pagedkv.kernels.launch import MAX_GRID_AXIS, Launch, Target, power_of_2
 from pagedkv.kernels.options import AttentionOptions
-from pagedkv.kernels.tiles import attend, finish, load_rows, load_sinks, split_range
+from pagedkv.kernels.tiles import (
+    attend,
+    finish,
+    load_rows,
+    load_sinks,
+    nothing_seen,
+    split_range,
+    store_no_part,
+    store_part,
+)
 from pagedkv.kernels.tuning import Tile, decode_tile
 from pagedkv.kernels.workspace import Workspace
 
@@ -35,7 +43,6 @@ MIN_SPLIT = 256
 """Tokens of a split, at least: below, the second stage costs more than the first one gains."""
 
 _MAX_SPLIT = 8192  # tokens: a long sequence among many short ones is not left to one program
-_MAX_SPLITS = 65535  # of the second axis of a grid
 _MERGE_TILE = 16  # parts that the second stage takes at once
 _PROGRAMS_PER_SM = 2  # they hide each other's latency, and every tile leaves them room
 
@@ -110,18 +117,16 @@ def decode_kernel(
         first = tl.maximum(first, first_seen // TILE_N * TILE_N)
     begin, end = split_range(first, length, split, split_size, num_splits, TILE_N, MIN_SPLIT)
 
-    row64 = ((sequence.to(tl.int64) * QUERY_LEN + tokens) * (num_kv_heads * GROUP) + heads) * num_parts
-    row64 += first_part + split
+    parts = ((sequence.to(tl.int64) * QUERY_LEN + tokens) * (num_kv_heads * GROUP) + heads) * num_parts
+    parts += first_part + split
     if IS_SPLIT:  # noqa: SIM102  (decided when the kernel is compiled)
         if begin >= end:
-            tl.store(partial_lse + row64, tl.full([TILE_M], float("-inf"), tl.float32), mask=is_row)
+            store_no_part(partial_lse, parts, is_row, TILE_M)
             return
 
     pointers = query + sequence.to(tl.int64) * stride_query_batch + tokens * stride_query_token
     q = load_rows(pointers + heads * stride_query_head, is_row, HEAD_DIM, PADDED_DIM)
-    acc = tl.zeros([TILE_M, PADDED_DIM], tl.float32)
-    top = tl.full([TILE_M], float("-inf"), tl.float32)
-    total = tl.zeros([TILE_M], tl.float32)
+    acc, top, total = nothing_seen(TILE_M, PADDED_DIM)
     keys = kv + kv_head.to(tl.int64) * stride_kv_head
     acc, top, total = attend(
         acc,
@@ -148,13 +153,11 @@ def decode_kernel(
         HAS_WINDOW,
         True,
     )
-    dims = tl.arange(0, PADDED_DIM)
-    mask = is_row[:, None] & (dims < HEAD_DIM)[None, :]
     if IS_SPLIT:
-        normalised = finish(acc, top, total, top, 1.0, False)
-        tl.store(partial_out + row64[:, None] * HEAD_DIM + dims[None, :], normalised, mask=mask)
-        tl.store(partial_lse + row64, top + tl.log2(total), mask=is_row)
+        store_part(partial_out, partial_lse, parts, is_row, acc, top, total, HEAD_DIM, PADDED_DIM)
     else:
+        dims = tl.arange(0, PADDED_DIM)
+        mask = is_row[:, None] & (dims < HEAD_DIM)[None, :]
         sink = top
         if HAS_SINKS:
             sink = load_sinks(sinks, heads, is_row)
@@ -278,13 +281,12 @@ class Splits:
         if split_size is None:
             return cls(num_splits_of(num_programs, seen, target), 0)
         size = -(-split_size // tile.tokens) * tile.tokens
-        num_splits = max(
-            1, min(-(-max_tokens // size), -(-seen // size) + 1)
-        )  # they lie at multiples of size
-        if num_splits > _MAX_SPLITS:
+        touched = -(-seen // size) + 1  # splits lie at multiples of their size
+        num_splits = max(1, min(-(-max_tokens // size), touched))
+        if num_splits > MAX_GRID_AXIS:
             raise KernelInputError(
                 f"tables of {max_tokens} tokens in splits of {size} are {num_splits} splits, and a launch "
-                f"takes {_MAX_SPLITS}: raise split_size"
+                f"takes {MAX_GRID_AXIS}: raise split_size"
             )
         return cls(num_splits, size)
 
@@ -397,7 +399,7 @@ def merge_launch(partials: Partials, options: AttentionOptions, out: torch.Tenso
         },
         constants={
             "HEAD_DIM": head_dim,
-            "PADDED_DIM": padded(head_dim),
+            "PADDED_DIM": power_of_2(head_dim),
             "TILE_PARTS": _MERGE_TILE,
             "HAS_SINKS": options.sinks is not None,
         },

@@ -16,7 +16,7 @@ from pagedkv.kernels.launch import Launch, Target
 from pagedkv.kernels.options import AttentionOptions
 from pagedkv.kernels.paged_decode.gpu import MIN_SPLIT, Partials, Splits, merge_launch, split_launch
 from pagedkv.kernels.paged_decode_shared.prefixes import SharedPrefixes
-from pagedkv.kernels.tiles import attend, finish, load_rows, split_range
+from pagedkv.kernels.tiles import attend, load_rows, nothing_seen, split_range, store_no_part, store_part
 from pagedkv.kernels.tuning import Tile, decode_tile
 from pagedkv.kernels.workspace import Workspace
 
@@ -88,16 +88,14 @@ def prefix_kernel(
         first = first_seen // TILE_N * TILE_N
     begin, end = split_range(first, length, split, split_size, num_splits, TILE_N, MIN_SPLIT)
 
-    row64 = ((sequences * QUERY_LEN + tokens) * (NUM_KV_HEADS * GROUP) + heads) * num_parts + split
+    parts = ((sequences * QUERY_LEN + tokens) * (NUM_KV_HEADS * GROUP) + heads) * num_parts + split
     if begin >= end:
-        tl.store(partial_lse + row64, tl.full([TILE_M], float("-inf"), tl.float32), mask=is_row)
+        store_no_part(partial_lse, parts, is_row, TILE_M)
         return
 
     pointers = query + sequences * stride_query_batch + tokens * stride_query_token
     q = load_rows(pointers + heads * stride_query_head, is_row, HEAD_DIM, PADDED_DIM)
-    acc = tl.zeros([TILE_M, PADDED_DIM], tl.float32)
-    top = tl.full([TILE_M], float("-inf"), tl.float32)
-    total = tl.zeros([TILE_M], tl.float32)
+    acc, top, total = nothing_seen(TILE_M, PADDED_DIM)
     keys = kv + kv_head.to(tl.int64) * stride_kv_head
     acc, top, total = attend(
         acc,
@@ -124,11 +122,7 @@ def prefix_kernel(
         HAS_WINDOW,
         True,
     )
-    dims = tl.arange(0, PADDED_DIM)
-    normalised = finish(acc, top, total, top, 1.0, False)
-    targets = partial_out + row64[:, None] * HEAD_DIM + dims[None, :]
-    tl.store(targets, normalised, mask=is_row[:, None] & (dims < HEAD_DIM)[None, :])
-    tl.store(partial_lse + row64, top + tl.log2(total), mask=is_row)
+    store_part(partial_out, partial_lse, parts, is_row, acc, top, total, HEAD_DIM, PADDED_DIM)
 
 
 def launches(

@@ -13,7 +13,7 @@ import triton.language as tl
 from pagedkv.kernels.attention_launch import attention_arguments, attention_constants, check_for_gpu
 from pagedkv.kernels.launch import Launch, Target
 from pagedkv.kernels.options import AttentionOptions
-from pagedkv.kernels.tiles import attend, finish, load_rows, load_sinks
+from pagedkv.kernels.tiles import attend, finish, load_rows, load_sinks, nothing_seen
 from pagedkv.kernels.tuning import prefill_tile
 
 __all__ = ["launches"]
@@ -114,13 +114,21 @@ def prefill_kernel(
         all_see = tl.minimum(tl.maximum(all_see, begin), (tl.maximum(end, 0) + TILE_N - 1) // TILE_N * TILE_N)
         causal = tl.maximum(causal, all_see)
 
-    acc = tl.zeros([TILE_M, PADDED_DIM], tl.float32)
-    top = tl.full([TILE_M], float("-inf"), tl.float32)
-    total = tl.zeros([TILE_M], tl.float32)
+    acc, top, total = nothing_seen(TILE_M, PADDED_DIM)
     keys = kv + kv_head.to(tl.int64) * stride_kv_head
     values = keys + stride_part
     table = block_tables + sequence.to(tl.int64) * stride_table
-    if HAS_WINDOW:
+    FIRST: tl.constexpr = 0 if HAS_WINDOW else 1
+    for stretch in tl.static_range(FIRST, 3):
+        if stretch == 0:
+            start = begin
+            stop = tl.minimum(all_see, end)
+        elif stretch == 1:
+            start = all_see
+            stop = causal
+        else:
+            start = causal
+            stop = end
         acc, top, total = attend(
             acc,
             top,
@@ -130,8 +138,8 @@ def prefill_kernel(
             keys,
             values,
             table,
-            begin,
-            tl.minimum(all_see, end),
+            start,
+            stop,
             first_seen,
             inner_scale,
             outer_scale,
@@ -144,58 +152,8 @@ def prefill_kernel(
             TILE_N,
             HAS_CAP,
             HAS_WINDOW,
-            True,
+            stretch != 1,
         )
-    acc, top, total = attend(
-        acc,
-        top,
-        total,
-        q,
-        row_positions,
-        keys,
-        values,
-        table,
-        all_see,
-        causal,
-        first_seen,
-        inner_scale,
-        outer_scale,
-        window,
-        stride_block,
-        stride_token,
-        HEAD_DIM,
-        PADDED_DIM,
-        BLOCK_SIZE,
-        TILE_N,
-        HAS_CAP,
-        HAS_WINDOW,
-        False,
-    )
-    acc, top, total = attend(
-        acc,
-        top,
-        total,
-        q,
-        row_positions,
-        keys,
-        values,
-        table,
-        causal,
-        end,
-        first_seen,
-        inner_scale,
-        outer_scale,
-        window,
-        stride_block,
-        stride_token,
-        HEAD_DIM,
-        PADDED_DIM,
-        BLOCK_SIZE,
-        TILE_N,
-        HAS_CAP,
-        HAS_WINDOW,
-        True,
-    )
     sink = top
     if HAS_SINKS:
         sink = load_sinks(sinks, heads, is_row)
