@@ -81,6 +81,14 @@ class BlockPool(FreeQueue):
         state = self._state_v if ids is None else self._held(as_vector(as_block_ids(ids)))
         return np.maximum(state, 0)
 
+    def num_idle(self, ids: Iterable[int]) -> int:
+        """How many of these blocks nobody holds.
+
+        Raises:
+            UnknownBlock: an id is outside the pool.
+        """
+        return int(np.count_nonzero(self._held(as_vector(as_block_ids(ids))) < 0))
+
     def cached_mask(self) -> npt.NDArray[np.bool_]:
         """Which blocks are marked as cached, in use or idle. Shape `[num_blocks]` (bool), a copy."""
         return self._cached_v.copy()
@@ -177,7 +185,7 @@ class BlockPool(FreeQueue):
         """
         kept = as_block_ids(keep)
         if n + len(kept) > self._num_free:
-            num_idle = int(np.count_nonzero(self._held(as_vector(kept)) < 0))
+            num_idle = self.num_idle(kept)
             if n + num_idle > self._num_free:
                 raise self._refusal(n, len(kept), num_idle)
 

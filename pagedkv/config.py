@@ -1,12 +1,14 @@
 """Settings: frozen, checked when they are made."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pagedkv.errors import ConfigError
 
-__all__ = ["CacheConfig", "ForkMode", "PrefixKeys"]
+__all__ = ["CacheConfig", "ForkMode", "Policy", "PrefixKeys", "SchedulerConfig"]
 
+Policy = Literal["fcfs", "lifo", "priority"]
 ForkMode = Literal["lazy", "eager"]
 PrefixKeys = Literal["tokens", "ids"]
 
@@ -44,6 +46,79 @@ class CacheConfig:
             raise ConfigError(f"prefix_caching is {self.prefix_caching!r}; it must be True or False")
         _require_choice("fork_mode", self.fork_mode, get_args(ForkMode))
         _require_choice("prefix_keys", self.prefix_keys, get_args(PrefixKeys))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerConfig:
+    """Settings of a `Scheduler`.
+
+    Args:
+        max_batch_tokens: tokens that a step computes at most.
+        max_running: sequences that run at once at most; samples and beams count each.
+        policy: who goes first, and who is preempted last. "fcfs": who came first. "lifo": who came last.
+            "priority": the smaller `Request.priority`, then who came first.
+        chunked_prefill: compute prompts in pieces, beside decoding sequences; without, a prompt longer than
+            `max_batch_tokens` is refused.
+        max_chunk_tokens: prompt tokens that a step computes of one request at most; None for no bound
+            besides `max_batch_tokens`. Smaller ones keep steps short for those that decode.
+        watermark_ratio: share of the pool that admission leaves free while others run, for them to grow.
+        max_overtakes: requests that may be admitted before one that does not fit yet, because they do. Then
+            it is its turn: none behind it is admitted.
+        max_wait_ms: a request that has waited longer goes first, whatever the policy, and keeps that rank;
+            None for never.
+        batch_merge_window_ms: how long an arrival waits for others, so that their prompts are computed
+            together and the batch grows at once. A full batch, or a full step of tokens, does not wait.
+        length_buckets: upper bounds of prompt lengths, ascending. A step begins prompts of one bucket only,
+            that of the first in line, so that short prompts do not wait for a long one's step.
+        adaptive_batch_size: after a preemption, let only as many sequences run as ran on average, and then
+            more and more again while none is preempted.
+        batch_average_steps: steps that the moving average of the batch size reaches back.
+
+    Raises:
+        ConfigError: a value outside its range, or values that contradict each other.
+    """
+
+    max_batch_tokens: int = 2048
+    max_running: int = 256
+    policy: Policy = "fcfs"
+    chunked_prefill: bool = True
+    max_chunk_tokens: int | None = None
+    watermark_ratio: float = 0.01
+    max_overtakes: int = 8
+    max_wait_ms: float | None = 60_000.0
+    batch_merge_window_ms: float = 0.0
+    length_buckets: tuple[int, ...] = ()
+    adaptive_batch_size: bool = False
+    batch_average_steps: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_tokens", "max_running", "batch_average_steps"):
+            _require_positive(name, getattr(self, name))
+        if self.max_chunk_tokens is not None:
+            _require_positive("max_chunk_tokens", self.max_chunk_tokens)
+            if not self.chunked_prefill:
+                raise ConfigError(
+                    "max_chunk_tokens is set, and chunked_prefill is off: prompts have no chunks"
+                )
+        if type(self.max_overtakes) is not int or self.max_overtakes < 0:
+            raise ConfigError(f"max_overtakes is {self.max_overtakes!r}; it must be an int, at least 0")
+        for name in ("chunked_prefill", "adaptive_batch_size"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be True or False")
+        _require_choice("policy", self.policy, get_args(Policy))
+        _require_number("watermark_ratio", self.watermark_ratio, 0, 1)
+        _require_number("batch_merge_window_ms", self.batch_merge_window_ms, 0, math.inf)
+        if self.max_wait_ms is not None:
+            _require_number("max_wait_ms", self.max_wait_ms, 0, math.inf)
+        bounds = self.length_buckets
+        if any(type(bound) is not int for bound in bounds) or list(bounds) != sorted({*bounds, 1} - {1}):
+            raise ConfigError(f"length_buckets is {bounds!r}; it must be ascending ints above 1")
+
+
+def _require_number(name: str, value: float, low: float, high: float) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not low <= value <= high:
+        raise ConfigError(f"{name} is {value!r}; it must be a finite number from {low} to {high}")
 
 
 def _require_positive(name: str, value: int) -> None:

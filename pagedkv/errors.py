@@ -4,14 +4,22 @@
     ├── ConfigError (ValueError)            a setting, or a combination of settings, that cannot work
     ├── InvalidRequest (ValueError)         an argument that no state of the cache could serve
     │   ├── DuplicateSequence               a sequence id that is already taken, or named twice in one batch
-    │   └── KernelInputError                tensors that a kernel cannot work on; nothing was launched
+    │   ├── DuplicateRequest                a request id that is already taken
+    │   ├── KernelInputError                tensors that a kernel cannot work on; nothing was launched
+    │   └── RequestRefused                  a request that can never run, whatever else ends
     ├── AllocationError
-    │   └── OutOfBlocks                     not enough blocks now; nothing was changed
+    │   ├── OutOfBlocks                     not enough blocks now; nothing was changed
+    │   └── PoolTooLarge                    the pool's memory cannot be had
     ├── InvariantError                      the books do not balance, or the call would unbalance them
     │   ├── DoubleFree
     │   ├── RefCountUnderflow
     │   ├── UnknownBlock (LookupError)
+    │   ├── UnknownRequest (KeyError)
     │   └── UnknownSequence (KeyError)
+    ├── ModelError
+    │   ├── ModelNotFound                   no model, or no weights, where one was looked for
+    │   ├── TokenizerMissing                text was given or asked for, and the model has no tokenizer
+    │   └── UnsupportedModel                an architecture that cannot be served, with the reason
     ├── OffloadError
     │   ├── PageInTimeout
     │   └── CorruptPage
@@ -30,19 +38,27 @@ __all__ = [
     "ConfigError",
     "CorruptPage",
     "DoubleFree",
+    "DuplicateRequest",
     "DuplicateSequence",
     "IncomparableBaseline",
     "InvalidRequest",
     "InvariantError",
     "KernelInputError",
+    "ModelError",
+    "ModelNotFound",
     "OffloadError",
     "OutOfBlocks",
     "PageInTimeout",
     "PagedKVError",
+    "PoolTooLarge",
     "RefCountUnderflow",
+    "RequestRefused",
+    "TokenizerMissing",
     "TraceFormatError",
     "UnknownBlock",
+    "UnknownRequest",
     "UnknownSequence",
+    "UnsupportedModel",
 ]
 
 
@@ -60,6 +76,29 @@ class InvalidRequest(PagedKVError, ValueError):
 
 class DuplicateSequence(InvalidRequest):
     """A sequence id that is already taken, or that one batch names twice."""
+
+
+class DuplicateRequest(InvalidRequest):
+    """A request id that is already taken by a live request."""
+
+
+class RequestRefused(InvalidRequest):
+    """A request that can never run, whatever else ends; nothing was changed.
+
+    Attributes:
+        needed: what it takes.
+        available: what there is at most.
+        unit: of both, such as "blocks" or "tokens".
+    """
+
+    def __init__(self, needed: int, available: int, unit: str, message: str) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+        self.unit = unit
+
+    def __reduce__(self) -> tuple[type["RequestRefused"], tuple[int, int, str, str]]:
+        return type(self), (self.needed, self.available, self.unit, str(self))
 
 
 class KernelInputError(InvalidRequest):
@@ -94,6 +133,39 @@ class OutOfBlocks(AllocationError):
         return type(self), (self.needed, self.free, self.evictable, self.hint)
 
 
+class PoolTooLarge(AllocationError):
+    """The memory of a pool cannot be had; nothing was allocated.
+
+    Attributes:
+        num_blocks: blocks that were asked for.
+        num_fitting: blocks that would fit; 0 if none.
+    """
+
+    def __init__(self, num_blocks: int, num_fitting: int, message: str) -> None:
+        super().__init__(message)
+        self.num_blocks = num_blocks
+        self.num_fitting = num_fitting
+
+    def __reduce__(self) -> tuple[type["PoolTooLarge"], tuple[int, int, str]]:
+        return type(self), (self.num_blocks, self.num_fitting, str(self))
+
+
+class ModelError(PagedKVError):
+    """A model cannot be served."""
+
+
+class ModelNotFound(ModelError):
+    """There is no model, or there are no weights, where one was looked for."""
+
+
+class TokenizerMissing(ModelError):
+    """Text was given or asked for, and the model has no tokenizer; token ids work."""
+
+
+class UnsupportedModel(ModelError):
+    """An architecture that cannot be served; the message has the reason."""
+
+
 class InvariantError(PagedKVError):
     """The books do not balance, or the call would have unbalanced them."""
 
@@ -110,11 +182,17 @@ class UnknownBlock(InvariantError, LookupError):
     """A block id outside the pool, or a free block where one in use is needed."""
 
 
-class UnknownSequence(InvariantError, KeyError):
-    """A sequence id that is not live."""
-
+class _Unknown(InvariantError, KeyError):
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0]) if self.args else ""
+
+
+class UnknownRequest(_Unknown):
+    """A request id that is not live."""
+
+
+class UnknownSequence(_Unknown):
+    """A sequence id that is not live."""
 
 
 class OffloadError(PagedKVError):

@@ -103,12 +103,12 @@ class BlockManager(CacheView):
             DuplicateSequence: the id is live.
             InvalidRequest: negative lengths, a total below the prompt's, or ids that are not hashable, None,
                 or not distinct.
-            ConfigError: the cache compares tokens (`admit`), or keeps no prefixes.
+            ConfigError: the cache compares tokens (`admit`).
             OutOfBlocks: not enough blocks; needs those beyond the reused ones.
         """
         index = self._ids
-        if index is None:
-            raise ConfigError('admit_keys needs CacheConfig(prefix_caching=True, prefix_keys="ids")')
+        if self.config.prefix_keys != "ids":
+            raise ConfigError('admit_keys needs CacheConfig(prefix_keys="ids")')
         total = num_prompt_tokens if num_tokens is None else num_tokens
         if not (
             isinstance(num_prompt_tokens, int) and isinstance(total, int) and 0 <= num_prompt_tokens <= total
@@ -119,11 +119,12 @@ class BlockManager(CacheView):
         self._sequences.require_new(seq_id)
         full = _checked_ids(block_ids, num_prompt_tokens // self._block_size)
         num_lookup = min(len(full), max(0, num_prompt_tokens - 1) // self._block_size)
-        reused = index.match(full[:num_lookup])
+        reused = _NO_BLOCKS if index is None else index.match(full[:num_lookup])
         new = self._open(seq_id, "", reused, total)
         num_reused = len(reused)
-        mark_registered(self.pool, index.insert(full[num_reused:], new[: len(full) - num_reused]))
-        self._emit_lookup(num_prompt_tokens, num_lookup, num_reused)
+        if index is not None:
+            mark_registered(self.pool, index.insert(full[num_reused:], new[: len(full) - num_reused]))
+            self._emit_lookup(num_prompt_tokens, num_lookup, num_reused)
         return self._admitted(seq_id, total, num_reused)
 
     def fork(self, parent_id: int, child_id: int) -> Placement:
@@ -190,20 +191,46 @@ class BlockManager(CacheView):
         if not len(tokens):
             return Placement()
         length = int(sequences.num_tokens[row])
-        num_blocks = -(-length // self._block_size)
-        num_new = -(-(length + len(tokens)) // self._block_size) - num_blocks
-        writers = self._cow.plan(np.array([row]), sequences.num_tokens[row : row + 1], self._block_size)
-        new = self.pool.allocate(num_new + len(writers.sharing))
-        copies = self._cow.run(writers, new[num_new:])
-        sequences.make_room(num_blocks + num_new)
-        sequences.tables[row, num_blocks : num_blocks + num_new] = new[:num_new]
-        sequences.num_tokens[row] = length + len(tokens)
+        copies = self._grow(row, len(tokens))
         if self._contents is not None:
             table = sequences.tables[row]
             self._contents.write(table, length, tokens)
             first, stop = length // self._block_size, (length + len(tokens)) // self._block_size
             self._contents.register(sequences.namespaces[row], table, first, stop)
         self._emit_appended(1, len(tokens), len(copies))
+        return Placement(0, copies)
+
+    def append_keys(self, seq_id: int, block_ids: Sequence[Hashable], *, num_tokens: int) -> Placement:
+        """`append` for callers that know prefix-chained ids of blocks, and no tokens.
+
+        Args:
+            seq_id: a live sequence.
+            block_ids: ids of the blocks that these tokens fill, from the block on that the first of them
+                goes to; fewer, where the rest is not to be shared.
+            num_tokens: tokens to add.
+
+        Raises:
+            UnknownSequence: it is not live.
+            InvalidRequest: a negative number, or ids that are not hashable, None, or not distinct.
+            ConfigError: the cache compares tokens (`append`).
+            OutOfBlocks: not enough blocks.
+        """
+        if self.config.prefix_keys != "ids":
+            raise ConfigError('append_keys needs CacheConfig(prefix_keys="ids")')
+        sequences = self._sequences
+        row = sequences.row(seq_id)
+        if not _is_int(num_tokens) or num_tokens < 0:
+            raise InvalidRequest(f"asked for {num_tokens!r} more tokens; the number must not be negative")
+        if not num_tokens:
+            return Placement()
+        length = int(sequences.num_tokens[row])
+        first, stop = length // self._block_size, (length + num_tokens) // self._block_size
+        full = _checked_ids(block_ids, stop - first)
+        copies = self._grow(row, num_tokens)
+        if self._ids is not None and sequences.namespaces[row] is not None:
+            blocks = sequences.tables[row, first : first + len(full)].tolist()
+            mark_registered(self.pool, self._ids.insert(full, blocks))
+        self._emit_appended(1, num_tokens, len(copies))
         return Placement(0, copies)
 
     def append_batch(self, seq_ids: Sequence[int], token_ids: TokenIds) -> BatchPlacement:
@@ -301,6 +328,20 @@ class BlockManager(CacheView):
             unregister(self.pool, self._index, np.array(self._index.blocks(), np.int64))
 
     # ---- how
+
+    def _grow(self, row: int, num_tokens: int) -> Sequence[tuple[int, int]]:
+        """Give a row slots for so many more tokens; returns the copies that this takes."""
+        sequences = self._sequences
+        length = int(sequences.num_tokens[row])
+        num_blocks = -(-length // self._block_size)
+        num_new = -(-(length + num_tokens) // self._block_size) - num_blocks
+        writers = self._cow.plan(np.array([row]), sequences.num_tokens[row : row + 1], self._block_size)
+        new = self.pool.allocate(num_new + len(writers.sharing))
+        copies = self._cow.run(writers, new[num_new:])
+        sequences.make_room(num_blocks + num_new)
+        sequences.tables[row, num_blocks : num_blocks + num_new] = new[:num_new]
+        sequences.num_tokens[row] = length + num_tokens
+        return copies
 
     def _open(
         self, seq_id: int, namespace: str | None, reused: "array[int]", num_tokens: int

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pagedkv.block_ids import Int64s
 
-__all__ = ["BatchPlacement", "Fragmentation", "Placement"]
+__all__ = ["BatchPlacement", "Fragmentation", "Placement", "PrefixHit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,18 @@ class Placement:
 
     num_cached_tokens: int = 0
     copies: Sequence[tuple[int, int]] = ()
+
+
+class PrefixHit(NamedTuple):
+    """What a cache holds of a prompt that is not admitted yet.
+
+    Attributes:
+        num_tokens: leading tokens that `admit` would reuse.
+        num_idle_blocks: blocks of them that nobody has, so that admission takes them from the free ones.
+    """
+
+    num_tokens: int = 0
+    num_idle_blocks: int = 0
 
 
 class BatchPlacement(NamedTuple):

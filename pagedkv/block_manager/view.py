@@ -1,12 +1,15 @@
 """The reading half of the block manager: everything that can be asked, nothing that changes anything."""
 
+from array import array
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 from pagedkv import logs
 from pagedkv.block_ids import Int32s, Int64s
 from pagedkv.block_manager import measures
 from pagedkv.block_manager.contents import TokenContents
-from pagedkv.block_manager.placement import Fragmentation
+from pagedkv.block_manager.placement import Fragmentation, PrefixHit
 from pagedkv.block_manager.sequence_table import SequenceTable
 from pagedkv.block_manager.steps import StepsInFlight
 from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_namespace
@@ -17,6 +20,8 @@ from pagedkv.events import EventStream
 from pagedkv.prefix_cache import IdIndex, TokenIndex
 
 __all__ = ["CacheView"]
+
+_NO_BLOCKS = array("q")
 
 
 class CacheView:
@@ -112,12 +117,32 @@ class CacheView:
             InvalidRequest: a token is not an int that fits int32.
             ConfigError: the cache takes ready ids, and knows no tokens.
         """
+        return self.prefix_hit(token_ids, namespace).num_tokens
+
+    def prefix_hit(self, token_ids: TokenIds, namespace: str = "") -> PrefixHit:
+        """What `admit` would reuse of a prompt now; changes nothing.
+
+        Raises:
+            InvalidRequest: a token is not an int that fits int32.
+            ConfigError: the cache takes ready ids, and knows no tokens.
+        """
         if self._ids is not None:
             raise ConfigError('prefix_keys is "ids", so the cache knows no tokens to look up')
         require_namespace(namespace)
         tokens = as_token_ids(token_ids)
-        found = 0 if self._contents is None else len(self._contents.match(namespace, tokens))
-        return found * self._block_size
+        return self._hit(_NO_BLOCKS if self._contents is None else self._contents.match(namespace, tokens))
+
+    def prefix_hit_keys(self, block_ids: Sequence[Hashable], *, num_tokens: int) -> PrefixHit:
+        """What `admit_keys` would reuse of a prompt of this length now; changes nothing.
+
+        Raises:
+            ConfigError: the cache compares tokens.
+        """
+        if self.config.prefix_keys != "ids":
+            raise ConfigError('prefix_keys is "tokens", so the cache knows no ids to look up')
+        if self._ids is None:
+            return PrefixHit()
+        return self._hit(self._ids.match(block_ids[: max(0, num_tokens - 1) // self._block_size]))
 
     def refcount_hist(self) -> dict[str, int]:
         """How many blocks have one, two, or more references, as `{"1": .., "2": .., "3+": ..}`."""
@@ -153,6 +178,9 @@ class CacheView:
         if self._shift is None:
             return np.divmod(positions, self._block_size)
         return positions >> self._shift, positions & (self._block_size - 1)
+
+    def _hit(self, blocks: "array[int]") -> PrefixHit:
+        return PrefixHit(len(blocks) * self._block_size, self.pool.num_idle(blocks))
 
     def _num_blocks(self, row: int) -> int:
         return -(-int(self._sequences.num_tokens[row]) // self._block_size)

@@ -1,0 +1,133 @@
+"""Requests and their sequences while they are live."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from pagedkv.block_ids import Int32s
+from pagedkv.request import Request, RequestId
+from pagedkv.scheduler.token_table import TokenTable
+
+__all__ = ["FinishReason", "RequestState", "SequenceState", "Status"]
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+class Status(enum.Enum):
+    """What a request is doing."""
+
+    WAITING = "waiting"
+    """It has no blocks: it is new, or was preempted."""
+    PREFILLING = "prefilling"
+    """It has blocks, and tokens to compute before the next one is sampled."""
+    DECODING = "decoding"
+    """Each of its sequences has one token to compute."""
+    FINISHED = "finished"
+
+
+class SequenceState:
+    """One sample or beam of a request.
+
+    Attributes:
+        seq_id: its id in the cache.
+        request: what it belongs to.
+        index: its place among the sequences that the request ever had.
+        row: its row in the table of tokens, while it is live.
+        num_computed: tokens whose KV is in its blocks, while its request is prefilling.
+        finish_reason: why it ended; None while it is live.
+    """
+
+    __slots__ = ("_final", "_table", "finish_reason", "index", "num_computed", "request", "row", "seq_id")
+
+    def __init__(self, seq_id: int, request: "RequestState", index: int, table: TokenTable) -> None:
+        self.seq_id = seq_id
+        self.request = request
+        self.index = index
+        self.row = table.open(request.request)
+        self.num_computed = 0
+        self.finish_reason: FinishReason | None = None
+        self._table = table
+        self._final: Int32s | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Its length: prompt and generated tokens."""
+        return self.request.request.prompt.num_tokens + self.num_output_tokens
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens that were generated."""
+        return len(self._final) if self._final is not None else int(self._table.num_outputs[self.row])
+
+    @property
+    def output_ids(self) -> Int32s:
+        """The tokens that were generated; a view until the next step. Shape `[num_output_tokens]` (int32)."""
+        return self._final if self._final is not None else self._table.output_ids(self.row)
+
+    def token_ids(self, start: int, stop: int) -> Int32s:
+        """Its tokens `start` .. `stop` - 1, prompt and generated; nothing if the prompt's are not known."""
+        return self.request.request.prompt.tokens(self.output_ids)[start:stop]
+
+    def branch(self, seq_id: int, index: int) -> "SequenceState":
+        """A sequence with the same tokens so far."""
+        child = SequenceState(seq_id, self.request, index, self._table)
+        self._table.copy(self.row, child.row)
+        return child
+
+    def finish(self, reason: FinishReason | None) -> None:
+        """Keep its tokens, and give its row back."""
+        self._final = self._table.output_ids(self.row).copy()
+        self._table.close(self.row)
+        self.finish_reason = reason
+
+
+@dataclass(slots=True, eq=False)
+class RequestState:
+    """A request and what has become of it.
+
+    Attributes:
+        request: what was asked for.
+        number: how many came before it.
+        arrival_ns: when it came.
+        status: what it is doing.
+        sequences: those that are live, in the order in which they began.
+        finished: those that ended by themselves, in the order in which they did; beams that were given up
+            are not among them.
+        num_sequences_begun: how many there ever were.
+        num_cached_tokens: prompt tokens that it found in the cache when it was first admitted.
+        num_preemptions: how often it lost its blocks.
+        num_lost_tokens: computed tokens that it lost with them.
+        first_scheduled_ns: when its first step began; None before.
+        first_token_ns: when its first token came; None before.
+        last_token_ns: when its last one came; None before the first.
+        finished_ns: when it ended; None before.
+        is_promoted: it has waited so long that it goes first.
+        num_overtakes: how many were admitted before it because it did not fit.
+        queued_ns: since when it waits.
+    """
+
+    request: Request
+    number: int
+    arrival_ns: int
+    status: Status = Status.WAITING
+    sequences: list[SequenceState] = field(default_factory=list)
+    finished: list[SequenceState] = field(default_factory=list)
+    num_sequences_begun: int = 0
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
+    num_lost_tokens: int = 0
+    first_scheduled_ns: int | None = None
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    finished_ns: int | None = None
+    is_promoted: bool = False
+    num_overtakes: int = 0
+    queued_ns: int = 0
+
+    @property
+    def request_id(self) -> RequestId:
+        """The caller's id."""
+        return self.request.request_id
