@@ -1,0 +1,194 @@
+"""From a folder, or a name on the Hub, to a model that can be served."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from pagedkv.errors import ConfigError, ModelError, ModelNotFound, UnsupportedModel
+from pagedkv.models import attention
+from pagedkv.models.architectures import model_class
+from pagedkv.models.probe import probe
+from pagedkv.models.spec import ModelSpec
+from pagedkv.models.tokenizer import load_tokenizer
+
+__all__ = ["DTYPES", "LoadedModel", "load_model"]
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""What weights, keys and values can be in, by name."""
+
+_log = logging.getLogger("pagedkv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model that can be served.
+
+    Attributes:
+        name: the path or name that it was loaded by.
+        model: transformers' own, in evaluation mode, with our attention function.
+        spec: its shape.
+        tokenizer: transformers' own; None if there is none.
+        end_token_ids: tokens that end a text.
+        max_model_len: tokens of a sequence at most, prompt and generated ones together.
+    """
+
+    name: str
+    model: Any
+    spec: ModelSpec
+    tokenizer: Any
+    end_token_ids: Sequence[int]
+    max_model_len: int
+
+
+def load_model(
+    path_or_name: str | PathLike[str],
+    *,
+    dtype: torch.dtype | str = "auto",
+    device: torch.device | str | None = None,
+    revision: str = "main",
+    max_model_len: int | None = None,
+) -> LoadedModel:
+    """Load a causal language model. Code that comes with a model is never run.
+
+    Args:
+        path_or_name: a folder with `config.json` and safetensors, or a name on the Hub.
+        dtype: one of `DTYPES`, or its name; "auto" for the one it was saved in.
+        device: where to; None for the GPU if there is one.
+        revision: branch, tag or commit on the Hub.
+        max_model_len: a smaller bound of the length than the model's own; None for that.
+
+    Raises:
+        ModelNotFound: there is no model of that name, no configuration, or weights are missing.
+        UnsupportedModel: it cannot be served; the message has the reason.
+        ConfigError: a dtype or device that there is not, or a length beyond the model's.
+        ModelError: its files cannot be read.
+    """
+    name = fspath(path_or_name)
+    place = _settled_device(device)
+    wanted = _settled_dtype(dtype)
+    _require_place(name)
+    config = _load_config(name, revision)
+    found = model_class(config)
+    length = _settled_length(config, max_model_len)
+    attention.register()
+    model = _load_weights(found, name, config=config, dtype=wanted, revision=revision)
+    model = model.eval().requires_grad_(False).to(place)
+    spec = probe(model)
+    if spec.dtype not in DTYPES.values():
+        raise UnsupportedModel(f"{name} has keys in {spec.dtype}; served are {', '.join(DTYPES)}: pass dtype")
+    return LoadedModel(
+        name=name,
+        model=model,
+        spec=spec,
+        tokenizer=load_tokenizer(name, revision),
+        end_token_ids=_end_token_ids(model),
+        max_model_len=length,
+    )
+
+
+def _settled_device(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        settled = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device is {device!r}; it must be cpu, cuda, or cuda:N") from error
+    if settled.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device is {device!r}; there are kernels for cpu and cuda only")
+    count = torch.cuda.device_count() if settled.type == "cuda" else 1
+    if (settled.index or 0) >= count:
+        raise ConfigError(f"device is {device!r}, and this machine has {count} GPUs; use one that is there")
+    if settled.type == "cuda" and settled.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return settled
+
+
+def _settled_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
+    settled = DTYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
+    if settled != "auto" and settled not in DTYPES.values():
+        raise ConfigError(f'dtype is {dtype!r}; it must be "auto", {", ".join(DTYPES)}')
+    return settled
+
+
+def _settled_length(config: Any, asked: int | None) -> int:
+    """Tokens of a sequence at most: the model's bound, or a smaller one that was asked for."""
+    own = getattr(config, "max_position_embeddings", None)
+    if asked is None and own is None:
+        raise UnsupportedModel(f"{config.model_type} does not tell its longest sequence; pass max_model_len")
+    if asked is None:
+        return int(own)  # type: ignore[arg-type]
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+        raise ConfigError(f"max_model_len is {asked!r}; it must be a positive int")
+    if own is not None and asked > own:
+        raise ConfigError(f"max_model_len is {asked}, and the model has positions for {own} tokens")
+    return asked
+
+
+def _require_place(name: str) -> None:
+    """A folder must have a configuration and weights; what is no folder must look like a name."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFound(f"{name} has no config.json; give the folder that a model was saved to")
+        if not any(folder.glob("*.safetensors")):
+            others = sorted(path.name for path in folder.glob("*.bin"))
+            hint = f" (it has {', '.join(others)}: save the model again as safetensors)" if others else ""
+            raise ModelNotFound(f"{name} has a config.json and no weights, *.safetensors{hint}")
+    elif folder.exists():
+        raise ModelNotFound(f"{name} is a file; give the folder that the model was saved to")
+    elif name.count("/") > 1 or name.startswith((".", "/", "~")) or not name:
+        raise ModelNotFound(f"there is no folder {name!r}, and no model on the Hub has such a name")
+
+
+def _load_config(name: str, revision: str) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except OSError as error:
+        raise ModelNotFound(
+            f"there is no folder {name!r}, and the Hub gave no model of that name: {_first_line(error)}"
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise UnsupportedModel(f"{name}: transformers cannot read its config.json: {error}") from error
+    return config
+
+
+def _load_weights(found: Any, name: str, **settings: Any) -> Any:
+    """The model with all its weights; none is made up."""
+    try:
+        model, told = found.from_pretrained(
+            name,
+            attn_implementation=attention.NAME,
+            use_safetensors=True,
+            output_loading_info=True,
+            **settings,
+        )
+    except OSError as error:
+        raise ModelNotFound(f"{name}: its weights cannot be had: {_first_line(error)}") from error
+    except (ImportError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{name}: its weights cannot be loaded: {_first_line(error)}") from error
+    if missing := sorted(told["missing_keys"]):
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ModelNotFound(f"{name} lacks {len(missing)} weights that {found.__name__} has: {shown}")
+    if unexpected := sorted(told["unexpected_keys"]):
+        _log.warning("[Models] %s has %d weights that are not used: %s", name, len(unexpected), unexpected[0])
+    return model
+
+
+def _end_token_ids(model: Any) -> Sequence[int]:
+    """What ends a text: as the generation settings say, or the configuration."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    if ends is None:
+        ends = getattr(model.config, "eos_token_id", None)
+    if ends is None:
+        return ()
+    return tuple(ends) if isinstance(ends, Sequence) else (int(ends),)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]

@@ -1,0 +1,107 @@
+"""How many blocks fit: the memory of a pool is known before it is asked for."""
+
+from pathlib import Path
+
+import torch
+
+from pagedkv.errors import ConfigError, PoolTooLarge
+from pagedkv.kv_store import KVStore
+from pagedkv.models.spec import ModelSpec
+
+__all__ = ["available_memory", "default_num_blocks", "fit_num_blocks", "make_kv_store"]
+
+_GPU_SHARE = 0.9
+_CPU_SHARE = 0.25
+_MEMINFO = Path("/proc/meminfo")
+
+
+def fit_num_blocks(spec: ModelSpec, block_size: int, memory: int) -> int:
+    """Blocks that fit into so much memory.
+
+    Args:
+        spec: the model.
+        block_size: tokens in a block.
+        memory: bytes.
+    """
+    return max(0, memory) // (block_size * spec.token_bytes)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """What a device can still give, in bytes; None if nobody knows."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:
+        return None
+    sizes = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+    return int(sizes["MemAvailable"][0]) * 1024 if "MemAvailable" in sizes else None
+
+
+def default_num_blocks(spec: ModelSpec, block_size: int, *, max_model_len: int, max_sequences: int) -> int:
+    """Blocks of a pool when nobody asks for a number.
+
+    It is what 90 % of a GPU's free memory holds, or 25 % of a CPU's, which others use too; and no more than
+    so many sequences of the longest length could fill.
+
+    Args:
+        spec: the model, loaded.
+        block_size: tokens in a block.
+        max_model_len: tokens of a sequence at most.
+        max_sequences: sequences that run at once at most.
+
+    Raises:
+        PoolTooLarge: not even one sequence of the longest length fits.
+        ConfigError: nobody knows how much memory there is.
+    """
+    memory = available_memory(spec.device)
+    if memory is None:
+        raise ConfigError(f"how much memory {spec.device} has is not known; say how many blocks to use")
+    share = _GPU_SHARE if spec.device.type == "cuda" else _CPU_SHARE
+    fitting = fit_num_blocks(spec, block_size, int(memory * share))
+    needed = -(-max_model_len // block_size)
+    if fitting < needed:
+        raise PoolTooLarge(
+            needed,
+            fitting,
+            f"a sequence of {max_model_len} tokens takes {needed} blocks, and {fitting} fit into {share:.0%} "
+            f"of the {memory / 2**30:.2f} GiB that {spec.device} has left: lower max_model_len",
+        )
+    return min(fitting, needed * max_sequences)
+
+
+def make_kv_store(spec: ModelSpec, *, num_blocks: int, block_size: int) -> KVStore:
+    """The memory of a pool, where the model is.
+
+    Raises:
+        PoolTooLarge: it cannot be had; says how many blocks would fit. Nothing is allocated.
+    """
+    memory = available_memory(spec.device)
+    wanted = num_blocks * block_size * spec.token_bytes
+    if memory is not None and wanted > memory:
+        raise _too_large(spec, num_blocks, block_size, memory)
+    try:
+        return KVStore(
+            num_layers=spec.num_layers,
+            num_blocks=num_blocks,
+            block_size=block_size,
+            num_kv_heads=spec.num_kv_heads,
+            head_dim=spec.head_dim,
+            dtype=spec.dtype,
+            device=spec.device,
+        )
+    except ConfigError as error:
+        if error.__cause__ is None:  # a setting, not the allocation
+            raise
+        raise _too_large(spec, num_blocks, block_size, available_memory(spec.device) or 0) from error
+
+
+def _too_large(spec: ModelSpec, num_blocks: int, block_size: int, memory: int) -> PoolTooLarge:
+    fitting = min(fit_num_blocks(spec, block_size, memory), num_blocks - 1)
+    wanted = num_blocks * block_size * spec.token_bytes
+    return PoolTooLarge(
+        num_blocks,
+        fitting,
+        f"{num_blocks} blocks of {block_size} tokens take {wanted / 2**30:.2f} GiB, and {spec.device} has "
+        f"{memory / 2**30:.2f} GiB left: {fitting} blocks would fit",
+    )
