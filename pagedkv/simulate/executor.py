@@ -1,0 +1,167 @@
+"""An executor without a model: steps take the time that they cost, and tokens come from a hash."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagedkv.clock import VirtualClock
+from pagedkv.errors import ConfigError
+from pagedkv.sampling.sampled import Sampled
+from pagedkv.scheduler.state import SequenceState
+from pagedkv.scheduler.step import Decodes, ScheduledStep
+from pagedkv.simulate.cost import CostModel
+
+__all__ = ["DEFAULT_PEAK", "SimulatedExecutor"]
+
+Uint64s = NDArray[np.uint64]
+
+DEFAULT_PEAK = 1.0
+"""See `SimulatedExecutor`; with this, beams share blocks as they do in the PagedAttention paper."""
+
+_HIGHEST_SEED = 2**64 - 1
+_UNIT_BITS = 24
+_NUMBERS = np.uint64(0x9E3779B97F4A7C15)  # apart by the golden ratio, as splitmix64 has them
+_POSITIONS = np.uint64(0xA24BAED4963EE407)
+_SEQUENCES = np.uint64(0xD1B54A32D192ED03)
+
+
+class SimulatedExecutor:
+    """Lets a virtual clock advance by what a step costs, and makes tokens up.
+
+    A token depends on the seed, the request's number, the sequence's index and the position: neither what
+    runs beside it nor a preemption changes it.
+
+    Beams get candidates of which the first has log-probability -u and each next one is less likely than the
+    one before by `peak` times another u, with u uniform in (0, 1]: only the ratio of the two matters to a
+    search. A high peak lets every beam go on by itself; with a low one a beam's second best often beats
+    another beam's best, so that beams keep descending from few others, and share more blocks.
+
+    Args:
+        clock: the clock.
+        cost: what a step costs, and the vocabulary's size.
+        seed: from 0.
+        peak: of the distribution that beams choose from, above 0.
+
+    Raises:
+        ConfigError: the seed or the peak is out of range.
+    """
+
+    def __init__(
+        self, clock: VirtualClock, cost: CostModel, *, seed: int = 0, peak: float = DEFAULT_PEAK
+    ) -> None:
+        if type(seed) is not int or not 0 <= seed <= _HIGHEST_SEED:
+            raise ConfigError(f"seed is {seed!r}; it must be an int from 0 to {_HIGHEST_SEED}")
+        if not 0 < peak < float("inf"):
+            raise ConfigError(f"peak is {peak!r}; it must be a finite number above 0")
+        self._clock = clock
+        self._cost = cost
+        self._vocab_size = cost.model.vocab_size
+        self._seed = _mixed(np.array([seed], np.uint64))
+        self._peak = peak
+        self._batch = _Batch.of(self._seed, ())
+        self._changes: int | None = None
+
+    def execute(self, step: ScheduledStep) -> Sampled:
+        """Let the step's time pass; returns its tokens."""
+        self._clock.advance(self._cost.step_ns(step))
+        batch, positions = self._sampled(step)
+        hashes = _mixed(batch.keys ^ positions.astype(np.uint64) * _POSITIONS)
+        return Sampled(
+            token_ids=(hashes % np.uint64(self._vocab_size)).astype(np.int32),
+            branches={at: self._first_tokens(hashes[at], count) for at, count in batch.samples.items()},
+            candidates={at: self._best(hashes[at], 2 * width) for at, width in batch.beams.items()},
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _sampled(self, step: ScheduledStep) -> "tuple[_Batch, NDArray[np.int64]]":
+        """The sequences behind which a token is sampled, and the position of that token."""
+        decoding = self._decoding(step.decodes)
+        positions = step.decodes.positions + 1
+        ends = [chunk for chunk in step.chunks if chunk.samples]
+        if not ends:
+            return decoding, positions
+        begun = _Batch.of(self._seed, [chunk.sequence for chunk in ends])
+        stops = np.array([chunk.stop for chunk in ends], np.int64)
+        return decoding.joined(begun), np.concatenate((positions, stops))
+
+    def _decoding(self, decodes: Decodes) -> "_Batch":
+        """The decode batch, which changes only now and then."""
+        if decodes.changes != self._changes:
+            self._batch = _Batch.of(self._seed, decodes.sequences)
+            self._changes = decodes.changes
+        return self._batch
+
+    def _first_tokens(self, key: np.uint64, count: int) -> Sequence[int]:
+        """A token for each sample of a request."""
+        samples = np.arange(count, dtype=np.uint64)
+        tokens: list[int] = (_mixed(key ^ samples * _SEQUENCES) % np.uint64(self._vocab_size)).tolist()
+        return tokens
+
+    def _best(self, key: np.uint64, count: int) -> Sequence[tuple[int, float]]:
+        """Distinct tokens with their log-probabilities, best first.
+
+        Numbers are added up as integers: no library's order of summation shows.
+        """
+        count = min(count, self._vocab_size)
+        places = np.arange(count, dtype=np.uint64)
+        units = (_mixed(key ^ (places + 1) * _NUMBERS) >> np.uint64(64 - _UNIT_BITS)).astype(np.int64) + 1
+        first = int(units[0])
+        behind: list[int] = (np.cumsum(units) - first).tolist()
+        tokens: list[int] = ((key + places) % np.uint64(self._vocab_size)).tolist()
+        unit = 2.0**-_UNIT_BITS
+        return [
+            (token, -(first + self._peak * gaps) * unit) for token, gaps in zip(tokens, behind, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Sequences, and what their tokens are made of.
+
+    Attributes:
+        keys: of each sequence, a hash of its request and its index. Shape `[batch]` (uint64).
+        samples: places of those behind which a request's samples begin, with how many.
+        beams: places of those that are beams, with the width of their search.
+    """
+
+    keys: Uint64s
+    samples: Mapping[int, int]
+    beams: Mapping[int, int]
+
+    @classmethod
+    def of(cls, seed: Uint64s, sequences: Sequence[SequenceState]) -> "_Batch":
+        """That of some sequences."""
+        numbers = np.array([each.request.number for each in sequences], np.uint64)
+        indices = np.array([each.index for each in sequences], np.uint64)
+        keys = _mixed(_mixed(seed ^ numbers * _NUMBERS) ^ indices * _SEQUENCES)
+        several = {
+            at: n for at, each in enumerate(sequences) if (n := each.request.request.num_sequences) > 1
+        }
+        beams = {at: n for at, n in several.items() if _is_beam(sequences[at])}
+        new = {at: n for at, n in several.items() if at not in beams and not sequences[at].num_output_tokens}
+        return cls(keys, new, beams)
+
+    def joined(self, other: "_Batch") -> "_Batch":
+        """These, and others behind them."""
+        size = len(self.keys)
+        return _Batch(
+            np.concatenate((self.keys, other.keys)),
+            {**self.samples, **{size + at: n for at, n in other.samples.items()}},
+            {**self.beams, **{size + at: n for at, n in other.beams.items()}},
+        )
+
+
+def _is_beam(sequence: SequenceState) -> bool:
+    sampling = sequence.request.request.sampling
+    return sampling is not None and sampling.beam_width > 1
+
+
+def _mixed(keys: Uint64s) -> Uint64s:
+    """A hash of each: the finish of splitmix64. Source: G. Steele et al., OOPSLA 2014."""
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
