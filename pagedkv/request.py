@@ -98,9 +98,9 @@ class KeyPrompt:
         self,
         cache: BlockManager,
         seq_id: int,
-        output_ids: Int32s,
+        output_ids: Int32s,  # noqa: ARG002 - likewise
         start: int,
-        stop: int,  # noqa: ARG002
+        stop: int,
     ) -> Placement:
         """Add its tokens `start` .. `stop` - 1, outputs included, to a sequence of the cache."""
         first = start // cache.config.block_size

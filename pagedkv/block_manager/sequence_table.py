@@ -12,6 +12,7 @@ __all__ = ["SequenceTable"]
 
 _FIRST_ROWS = 64
 _FIRST_WIDTH = 16
+_FEW = 16
 _NO_BATCH: tuple[Sequence[int], Int64s] = ((), np.empty(0, np.int64))
 
 
@@ -92,7 +93,8 @@ class SequenceTable:
             twice = next(i for i in ids if ids.count(i) > 1)
             raise DuplicateSequence(f"sequence {twice} is named {ids.count(twice)} times in one batch")
         rows.flags.writeable = False
-        self._batch = (ids[:], rows)  # the caller may change its list
+        if len(ids) >= _FEW:  # a few are quick to look up, and should not take the place of a batch
+            self._batch = (ids[:], rows)  # the caller may change its list
         return rows
 
     def require_new(self, seq_id: int) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import cast
 
 from pagedkv.errors import ConfigError
 
@@ -110,5 +111,5 @@ def _require_int(name: str, value: object, low: int, high: int = _MAX_TOKENS) ->
 
 def _require_number(name: str, value: object, low: float, high: float) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type]
+    if not is_number or not math.isfinite(cast("float", value)) or not low <= cast("float", value) <= high:
         raise ConfigError(f"{name} is {value!r}; it must be a finite number from {low} to {high}")

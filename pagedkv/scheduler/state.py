@@ -1,11 +1,8 @@
 """Requests and their sequences while they are live."""
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-import numpy as np
+from typing import Literal, NamedTuple
 
 from pagedkv.block_ids import Int32s
 from pagedkv.request import Request, RequestId
@@ -36,21 +33,38 @@ class SequenceState:
         request: what it belongs to.
         index: its place among the sequences that the request ever had.
         row: its row in the table of tokens, while it is live.
-        num_computed: tokens whose KV is in its blocks, while its request is prefilling.
+        is_placed: it has blocks.
+        num_computed: tokens whose KV is in them, while its request is prefilling.
         finish_reason: why it ended; None while it is live.
     """
 
-    __slots__ = ("_final", "_table", "finish_reason", "index", "num_computed", "request", "row", "seq_id")
+    __slots__ = (
+        "_final",
+        "_table",
+        "finish_reason",
+        "index",
+        "is_placed",
+        "num_computed",
+        "request",
+        "row",
+        "seq_id",
+    )
 
     def __init__(self, seq_id: int, request: "RequestState", index: int, table: TokenTable) -> None:
         self.seq_id = seq_id
         self.request = request
         self.index = index
         self.row = table.open(request.request)
+        self.is_placed = False
         self.num_computed = 0
         self.finish_reason: FinishReason | None = None
         self._table = table
         self._final: Int32s | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has not ended."""
+        return self._final is None
 
     @property
     def num_tokens(self) -> int:
@@ -84,6 +98,18 @@ class SequenceState:
         self.finish_reason = reason
 
 
+class Held(NamedTuple):
+    """Why a request could not be admitted, for lack of blocks.
+
+    Attributes:
+        num_blocks: free blocks that it needs.
+        until: the look, of all looks at who waits, at which it is worth counting again.
+    """
+
+    num_blocks: int
+    until: int
+
+
 @dataclass(slots=True, eq=False)
 class RequestState:
     """A request and what has become of it.
@@ -102,11 +128,12 @@ class RequestState:
         num_lost_tokens: computed tokens that it lost with them.
         first_scheduled_ns: when its first step began; None before.
         first_token_ns: when its first token came; None before.
-        last_token_ns: when its last one came; None before the first.
         finished_ns: when it ended; None before.
         is_promoted: it has waited so long that it goes first.
         num_overtakes: how many were admitted before it because it did not fit.
         queued_ns: since when it waits.
+        num_ended_before: of a preempted one, how many requests had ended then; it waits for another end.
+        held: why it could not be admitted when it was last looked at.
     """
 
     request: Request
@@ -121,13 +148,20 @@ class RequestState:
     num_lost_tokens: int = 0
     first_scheduled_ns: int | None = None
     first_token_ns: int | None = None
-    last_token_ns: int | None = None
     finished_ns: int | None = None
     is_promoted: bool = False
     num_overtakes: int = 0
     queued_ns: int = 0
+    num_ended_before: int = -1
+    held: "Held | None" = None
 
     @property
     def request_id(self) -> RequestId:
         """The caller's id."""
         return self.request.request_id
+
+    @property
+    def width(self) -> int:
+        """Sequences that it runs at once, or will, when its prompt is computed."""
+        is_whole = self.num_sequences_begun > 1
+        return len(self.sequences) if is_whole else self.request.num_sequences

@@ -1,6 +1,6 @@
 """What a scheduler answers: which tokens the next step computes, and where their KV goes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -66,8 +66,8 @@ class Chunk(NamedTuple):
 class ScheduledStep:
     """A step: first the copies in their order, then the KV of all tokens, layer by layer, with attention.
 
-    The packed order of the tokens is that of `decodes`, then that of `chunks`. Sampled is behind every decoded
-    token and behind the chunks that ask for it, in that order.
+    The packed order of the tokens is that of `decodes`, then that of `chunks`. Sampled is behind every
+    decoded token and behind the chunks that ask for it, in that order.
 
     Attributes:
         number: of the step in the block manager; 0 of an empty one.

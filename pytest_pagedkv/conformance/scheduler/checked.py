@@ -79,7 +79,9 @@ class CheckedScheduler(Checked):
         self.live: dict[int, Live] = {}
         self.in_flight: Step | None = None
         self._aborted: set[int] = set()
-        self._computed: set[tuple[int, ...]] = set()  # prefixes whose KV was computed by anyone
+        self._computed: set[tuple[int, ...]] = (
+            set()
+        )  # prefixes whose KV anyone computes by the step in flight, or did before
         self._num_idle = 0
         self._scheduler: SchedulerAdapter = self._make(*made_with.values(), lambda: self.now)
 
@@ -197,6 +199,8 @@ class CheckedScheduler(Checked):
         for request_id in step.preempted:
             self._preempt(self.live[request_id])
         for part in step.scheduled:
+            self._note_computed(part)
+        for part in step.scheduled:
             self._check_part(part)
         check_budget(self._scheduler, step.scheduled)
         self._count(step)
@@ -221,6 +225,12 @@ class CheckedScheduler(Checked):
         one.is_running, one.num_computed = False, 0
         one.preemptions += 1
         one.check_preemptions()
+
+    def _note_computed(self, part: Scheduled) -> None:
+        """Others may start behind it in the same step, which writes the KV of a layer before it attends."""
+        tokens = self.live[part.request_id].tokens
+        ends = range(part.start + 1, min(part.start + part.num_tokens, len(tokens)) + 1)
+        self._computed.update(tuple(tokens[:end]) for end in ends)
 
     def _check_part(self, part: Scheduled) -> None:
         one, start, stop = self.live[part.request_id], part.start, part.start + part.num_tokens
@@ -274,9 +284,6 @@ class CheckedScheduler(Checked):
             if part.request_id in self.live:
                 one = self.live[part.request_id]
                 one.num_computed = part.start + part.num_tokens
-                self._computed.update(
-                    tuple(one.tokens[:end]) for end in range(part.start + 1, one.num_computed + 1)
-                )
                 if one.num_computed == len(one.tokens):
                     sampled[part.request_id] = -1 - part.request_id
         finished = self._call(self._scheduler.commit, (), dict(sampled))

@@ -15,7 +15,8 @@ INVARIANTS: Mapping[str, str] = MappingProxyType(
         "known-request": "steps name live requests only, and preempt running ones only",
         "in-order": "a running request goes on where it stopped: no token is left out or computed twice",
         "no-overrun": "a request is scheduled for one token at least, and for none that it does not have yet",
-        "cached-truth": "tokens that a request starts behind were computed before, with the same prefix",
+        "cached-truth": "tokens that a request starts behind were computed before, or are in the same step, "
+        "with the same prefix",
         "pool-kept": "what the running requests have computed fits the pool, next to what is said to be free",
         "progress": "while a request is live, steps without any token do not go on",
         "bounded-wait": "a request takes at most wait_ratio times the steps that it and what is ahead of it "

@@ -1,0 +1,161 @@
+"""Which waiting requests begin: in order, through the gates, as far as there are blocks."""
+
+from itertools import islice
+
+from pagedkv.block_manager import BlockManager
+from pagedkv.config import SchedulerConfig
+from pagedkv.errors import OutOfBlocks
+from pagedkv.events import RequestHeld, RequestStarted
+from pagedkv.scheduler.gates import AdaptiveLimit, FixedLimit, LengthBuckets, MergeWindow
+from pagedkv.scheduler.running import Plan, Running
+from pagedkv.scheduler.state import Held, RequestState, Status
+from pagedkv.scheduler.step import Chunk
+from pagedkv.scheduler.waiting import WaitingQueue
+
+__all__ = ["Admission"]
+
+_MOST_LOOKED_AT = 256  # in a step
+_LOOKS_BETWEEN_COUNTS = 64  # of the blocks that one needs, while there are fewer than it needed
+
+
+class Admission:
+    """Lets waiting requests begin.
+
+    One that needs more blocks than there are is overtaken by those behind it that do fit, `max_overtakes`
+    times; then, or if it has lost its blocks, nobody behind it begins before it.
+
+    Args:
+        cache: the blocks.
+        config: the settings.
+        waiting: who waits.
+        running: who runs.
+
+    Attributes:
+        explains: whether a `RequestHeld` event says why a request is not admitted.
+    """
+
+    def __init__(
+        self, cache: BlockManager, config: SchedulerConfig, waiting: WaitingQueue, running: Running
+    ) -> None:
+        self._cache = cache
+        self._config = config
+        self._waiting = waiting
+        self._running = running
+        self._window = MergeWindow(config.batch_merge_window_ms, config.max_batch_tokens)
+        self._buckets = LengthBuckets(config.length_buckets)
+        self._limit = (
+            AdaptiveLimit(config.max_running, config.batch_average_steps)
+            if config.adaptive_batch_size
+            else FixedLimit(config.max_running)
+        )
+        self._watermark = int(config.watermark_ratio * cache.config.num_blocks)
+        self._looks = 0
+        self.explains = False
+
+    @property
+    def opens_ns(self) -> int | None:
+        """Until when new requests are held on purpose, as of the last step; None if they are not."""
+        return self._window.opens_ns
+
+    def admit(self, plan: Plan) -> None:
+        """Let requests begin in this step."""
+        if not self._waiting:
+            return
+        self._looks += 1
+        self._waiting.promote(plan.now_ns)
+        num_running = self._running.num_sequences
+        self._window.begin_step(self._waiting, self._limit.num_sequences - num_running, plan.now_ns)
+        self._buckets.begin_step()
+        overtaken: list[RequestState] = []
+        for request in islice(self._waiting, _MOST_LOOKED_AT):
+            if not plan.num_tokens:
+                self._explain(request, "the step has all the tokens that it may have")
+                return
+            reason = self._gates(request, num_running) or self._begin(plan, request)
+            if reason is None:
+                num_running += request.width
+                for each in overtaken:
+                    each.num_overtakes += 1
+            else:
+                self._explain(request, reason)
+                if self._is_in_line(request):
+                    overtaken.append(request)
+            if any(self._is_next(each) for each in overtaken) or len(overtaken) > self._config.max_overtakes:
+                return
+
+    def end_step(self, num_preempted: int) -> None:
+        """A step was scheduled, for which so many requests were preempted."""
+        self._limit.end_step(self._running.num_sequences, num_preempted)
+
+    # ---- how
+
+    def _gates(self, request: RequestState, num_running: int) -> str | None:
+        """Why the request is held, besides blocks."""
+        if request.num_ended_before == self._running.num_ended and num_running:
+            return "it was preempted, and no request has ended since"
+        return (
+            self._window.reason(request)
+            or self._limit.reason(request, num_running)
+            or self._buckets.reason(request)
+        )
+
+    def _is_in_line(self, request: RequestState) -> bool:
+        """Whether a request that was held is overtaken by those that begin behind it."""
+        return self._window.reason(request) is None and self._buckets.reason(request) is None
+
+    def _is_next(self, request: RequestState) -> bool:
+        """Whether nobody behind this one, which is held, may begin."""
+        was_preempted = request.num_ended_before == self._running.num_ended
+        return was_preempted or request.is_promoted or request.num_overtakes >= self._config.max_overtakes
+
+    def _begin(self, plan: Plan, request: RequestState) -> str | None:
+        """Admit the first piece of a request, or say why not."""
+        num_kept = self._watermark if len(self._running) else 0
+        room = self._cache.pool.num_free - self._running.num_promised_blocks() - num_kept
+        if (held := request.held) is not None and room < held.num_blocks and self._looks < held.until:
+            return f"{held.num_blocks} blocks needed, {room} to be had"
+        leader = request.sequences[0]
+        is_group = len(request.sequences) > 1
+        outputs = leader.output_ids[:0] if is_group else leader.output_ids
+        prompt, length = request.request.prompt, request.request.prompt.num_tokens + len(outputs)
+        hit = prompt.hit(self._cache, outputs)
+        size = self._cache.config.block_size
+        needed = _blocks_of(request, size) - hit.num_tokens // size + hit.num_idle_blocks
+        if needed > room:
+            request.held = Held(needed, self._looks + _LOOKS_BETWEEN_COUNTS)
+            return f"{needed} blocks needed, {room} to be had ({num_kept} are kept by the watermark)"
+        num_tokens = min(length - hit.num_tokens, plan.num_tokens, self._config.max_chunk_tokens or length)
+        if num_tokens < length - hit.num_tokens and not self._config.chunked_prefill:
+            return f"{length - hit.num_tokens} tokens to compute at once, {plan.num_tokens} left in this step"
+        stop = hit.num_tokens + num_tokens
+        try:
+            placed = prompt.admit(self._cache, leader.seq_id, outputs, stop)
+        except OutOfBlocks as lack:
+            return str(lack)
+        leader.is_placed, leader.num_computed = True, placed.num_cached_tokens
+        plan.chunks.append(Chunk(leader, leader.num_computed, stop, stop == length and not is_group))
+        plan.num_tokens -= stop - leader.num_computed
+        self._started(request, length, placed.num_cached_tokens, plan.now_ns)
+        return None
+
+    def _started(self, request: RequestState, num_tokens: int, num_cached: int, now_ns: int) -> None:
+        is_resumed = request.first_scheduled_ns is not None
+        self._waiting.remove(request)
+        self._buckets.admitted(request)
+        self._running.prefilling[request] = None
+        request.status, request.held, request.num_ended_before = Status.PREFILLING, None, -1
+        if not is_resumed:
+            request.first_scheduled_ns, request.num_cached_tokens = now_ns, num_cached
+        if (emit := self._cache.events.emit) is not None:
+            wait_ns = now_ns - request.queued_ns
+            emit(RequestStarted(request.request_id, num_tokens, num_cached, wait_ns, is_resumed))
+
+    def _explain(self, request: RequestState, reason: str) -> None:
+        if self.explains and (emit := self._cache.events.emit) is not None:
+            emit(RequestHeld(request.request_id, reason))
+
+
+def _blocks_of(request: RequestState, block_size: int) -> int:
+    """Blocks of all tokens that a request has, with nothing in the cache."""
+    shared = request.request.prompt.num_tokens // block_size if len(request.sequences) > 1 else 0
+    return shared + sum(-(-each.num_tokens // block_size) - shared for each in request.sequences)
