@@ -31,8 +31,8 @@ class Sampled:
         token_ids: a token for each place; 0 where `branches` or `candidates` say more.
             Shape `[num_sampled]` (int32).
         branches: first tokens of a request's samples, one for each.
-        candidates: for beams, the likeliest next tokens with their log-probabilities, best first, twice as
-            many as the search has beams (or all there are).
+        candidates: for beams, the likeliest next tokens with their log-probabilities, best first, at least
+            twice as many as the search has beams (or all there are).
         logprobs: for requests with `SamplingParams.logprobs`: one for the token, or one for each branch.
     """
 

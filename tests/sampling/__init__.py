@@ -1,0 +1,1 @@
+"""Sampling: parameters, random numbers, distributions, beams, texts."""

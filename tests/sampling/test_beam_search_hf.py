@@ -1,0 +1,118 @@
+"""Beam search finds what transformers' own finds, on tiny random models that run without a cache."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="models are torch modules")
+transformers = pytest.importorskip("transformers", reason="the reference is its generate()")
+
+from pagedkv.sampling import SamplingParams
+from pagedkv.sampling.beam_search import BeamSearch, Hypothesis
+
+VOCAB = 24
+MAX_TOKENS = 12
+PROMPT = [3, 1, 4, 1, 5]
+
+
+def tiny_model(seed: int) -> Any:
+    """A model whose distributions are neither flat nor nearly certain, so that beams cross and end."""
+    config = transformers.LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(seed)
+    model = transformers.LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(12)
+    return model
+
+
+@pytest.fixture(scope="module")
+def models() -> list[Any]:
+    with torch.random.fork_rng():
+        return [tiny_model(seed) for seed in range(6)]
+
+
+@torch.no_grad()
+def ours(
+    model: Any, params: SamplingParams, ends: Sequence[int], max_tokens: int = MAX_TOKENS
+) -> list[Hypothesis]:
+    """Search with one forward of whole sequences a step."""
+    search = BeamSearch(params, ends, max_tokens)
+    beams = [PROMPT]
+    while not search.is_done:
+        logprobs = model(torch.tensor(beams)).logits[:, -1].float().log_softmax(-1)
+        best = logprobs.topk(params.beam_width + max(params.beam_width, len(ends)))
+        candidates = [
+            list(zip(ids, values, strict=True))
+            for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+        tokens = search.advance(candidates)
+        going_on = [(beam, family) for beam, family in zip(beams, tokens, strict=True) if family]
+        firsts = [[*beam, family[0]] for beam, family in going_on]
+        beams = firsts + [[*beam, token] for beam, family in going_on for token in family[1:]]
+    return search.results()
+
+
+@torch.no_grad()
+def theirs(
+    model: Any, params: SamplingParams, ends: Sequence[int], max_tokens: int = MAX_TOKENS
+) -> tuple[list[list[int]], list[float]]:
+    """Tokens behind the prompt, and scores, of each result of `generate`."""
+    prompt = torch.tensor([PROMPT])
+    found = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        num_beams=params.beam_width,
+        do_sample=False,
+        num_return_sequences=params.n,
+        length_penalty=params.length_penalty,
+        early_stopping=params.early_stopping,
+        max_new_tokens=max_tokens,
+        eos_token_id=list(ends) or None,
+        pad_token_id=VOCAB - 1,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    lengths = (found.beam_indices >= 0).sum(1).tolist()
+    rows = found.sequences[:, len(PROMPT) :].tolist()
+    return [row[:n] for row, n in zip(rows, lengths, strict=True)], found.sequences_scores.tolist()
+
+
+def check(
+    model: Any, params: SamplingParams, ends: Sequence[int], max_tokens: int = MAX_TOKENS
+) -> list[Hypothesis]:
+    found = ours(model, params, ends, max_tokens)
+    tokens, scores = theirs(model, params, ends, max_tokens)
+    assert [list(each.token_ids) for each in found] == tokens
+    assert [each.score for each in found] == pytest.approx(scores, rel=1e-5, abs=1e-5)
+    for each in found:
+        assert (each.finish_reason == "stop") == (each.token_ids[-1] in ends)
+        assert each.score == pytest.approx(
+            each.cumulative_logprob / len(each.token_ids) ** params.length_penalty, rel=1e-6
+        )
+    return found
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("length_penalty", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("ends", [(), (7,), (2, 9, 16, 20, 5)], ids=["no end", "one end", "five ends"])
+@pytest.mark.parametrize("width", [2, 4])
+def test_as_generate(
+    models: list[Any], width: int, ends: Sequence[int], length_penalty: float, early_stopping: bool
+) -> None:
+    for at, model in enumerate(models):
+        params = SamplingParams(
+            beam_width=width,
+            n=1 + at % width,
+            length_penalty=length_penalty,
+            early_stopping=early_stopping,
+        )
+        check(model, params, ends)
