@@ -1,0 +1,261 @@
+"""The core of the engine: requests come and go, and one step follows the other."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, Self
+
+from pagedkv.engine.executor import Executor
+from pagedkv.engine.groups import Asked
+from pagedkv.engine.intake import AnyPrompt, Intake, ModelLimits
+from pagedkv.engine.mailboxes import Mailboxes
+from pagedkv.engine.outputs import RequestOutput
+from pagedkv.engine.registry import Registry
+from pagedkv.engine.snapshot import snapshot
+from pagedkv.engine.stats import EngineStats, StatsFold
+from pagedkv.engine.text import Tokenizer
+from pagedkv.errors import DuplicateRequest, InvalidRequest, InvariantError, PagedKVError
+from pagedkv.request import RequestId
+from pagedkv.sampling.params import SamplingParams
+from pagedkv.scheduler import ScheduledStep, Scheduler
+from pagedkv.tracing import nvtx_range
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["EngineCore"]
+
+_MOST_IDLE_STEPS = 8
+
+
+class EngineCore:
+    """Serves requests by a scheduler and what executes its steps.
+
+    It is not safe for use by several threads at once. A step whose executor raises is as if it had not been:
+    the error goes to the caller, and every request goes on with the next step.
+
+    Args:
+        executor: runs the steps; the engine closes it.
+        scheduler: chooses them; nobody else may use it.
+        tokenizer: for prompts and outputs that are text; None if there is none.
+        limits: what the model takes.
+        seed: makes the seeds repeat that are drawn for requests without one.
+
+    Attributes:
+        scheduler: the scheduler. Read it freely; only the engine may call what changes it.
+        tokenizer: the tokenizer.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        scheduler: Scheduler,
+        *,
+        tokenizer: Tokenizer | None = None,
+        limits: ModelLimits | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.tokenizer = tokenizer
+        self._executor = executor
+        self._intake = Intake(scheduler.cache.config, limits or ModelLimits(), tokenizer, seed)
+        self._registry = Registry()
+        self._mail = Mailboxes()
+        self._stats = StatsFold(scheduler.cache.internal_fragmentation)
+        scheduler.events.attach(self._stats)
+        self._numbers = count()
+        self._forsaken: deque[RequestId] = deque()
+        self._num_idle_steps = 0
+        self._is_closed = False
+        self._scheduling = nvtx_range("schedule")
+        self._executing = nvtx_range("execute")
+        self._committing = nvtx_range("commit")
+
+    # ---- requests come and go
+
+    def add_request(
+        self,
+        prompt: AnyPrompt,
+        params: SamplingParams | None = None,
+        *,
+        request_id: RequestId | None = None,
+        priority: int = 0,
+        namespace: str = "",
+        stream: bool = False,
+    ) -> RequestId:
+        """Let a request wait for its turn.
+
+        Args:
+            prompt: a text, its token ids, or a `TokenPrompt` or `KeyPrompt`.
+            params: how its tokens are chosen; None for the usual way.
+            request_id: an id that is not live; None for the next free number.
+            priority: the smaller, the more urgent; for the scheduler's policy "priority".
+            namespace: prefixes of different namespaces never match; a prompt object has its own.
+            stream: let `step` return what is new of it, not only the whole at its end.
+
+        Returns:
+            Its id.
+
+        Raises:
+            TokenizerMissing: a text, or stop texts, and the model has no tokenizer.
+            InvalidRequest: the prompt is empty, or has tokens that the model does not know.
+            RequestRefused: it can never run: it is longer than the model or the pool, with the numbers.
+            DuplicateRequest: the id is live.
+            ConfigError: parameters that do not go together.
+        """
+        self._require_open()
+        chosen = self._free_id() if request_id is None else self._checked_id(request_id)
+        taken = self._intake.take(
+            chosen, prompt, params or SamplingParams(), priority=priority, namespace=namespace
+        )
+        state = self.scheduler.add(taken.request)
+        asked = Asked(
+            state=state,
+            prompt=taken.text,
+            params=taken.params,
+            search=taken.search,
+            tokenizer=self.tokenizer,
+            streams=stream,
+        )
+        self._registry.add(asked)
+        return chosen
+
+    def abort(self, request_id: RequestId) -> RequestOutput:
+        """End a request, at any time; its blocks are free at once, or behind the step that reads them.
+
+        Returns:
+            What there was of it. Whoever waits for it gets that too; `step` does not return it.
+
+        Raises:
+            UnknownRequest: it is not live.
+        """
+        output = self._registry.finish(self.scheduler.abort(request_id))
+        if self._mail.claims(request_id):
+            self._mail.deliver(output)
+        return output
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether a call of `step` has anything to do or to tell."""
+        return bool(self.scheduler.requests) or bool(self._mail)
+
+    # ---- requests run
+
+    def step(self) -> list[RequestOutput]:
+        """Run one step. It does not wait: if requests are held on purpose, nothing happens.
+
+        Returns:
+            Requests that have ended, and what is new of those that stream; also what came up while
+            `generate` or a stream ran, of requests that they do not wait for.
+
+        Raises:
+            Exception: what the executor raised; nothing is lost, and the next step tries again.
+        """
+        self._require_open()
+        self._advance()
+        return self._mail.fetch()
+
+    def run_step(self) -> None:
+        """Run one step, or sleep until there may be one; outputs are left for those who wait for them.
+
+        Raises:
+            InvariantError: requests wait, and nothing will ever wake them.
+            Exception: as `step`.
+        """
+        self._require_open()
+        step = self._advance()
+        self._num_idle_steps = 0 if step or step.wake_ns is not None else self._num_idle_steps + 1
+        if step.wake_ns is not None:
+            self.scheduler.clock.sleep_until(step.wake_ns)
+        elif self._num_idle_steps > _MOST_IDLE_STEPS:
+            raise InvariantError(
+                f"{self.scheduler.num_waiting} requests wait and {self.scheduler.num_running} run, but the "
+                f"last {self._num_idle_steps} steps were empty; this is a fault of the scheduler"
+            )
+
+    def forsake(self, request_ids: Sequence[RequestId]) -> None:
+        """Abort those of these requests that are live, and tell nobody."""
+        self._mail.unclaim(request_ids)
+        for request_id in request_ids:
+            if request_id in self.scheduler.requests:
+                self.abort(request_id)
+
+    def forsake_later(self, request_id: RequestId) -> None:
+        """`forsake` before the next step."""
+        self._forsaken.append(request_id)
+
+    # ---- what it is like
+
+    def stats(self) -> EngineStats:
+        """What was measured until now; never raises."""
+        return self._stats.as_stats(self.scheduler)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Configuration, blocks and live requests as JSON knows them. O(requests + blocks); never raises."""
+        return snapshot(self.scheduler)
+
+    # ---- the end
+
+    def close(self) -> None:
+        """Abort what is live, and give back what the executor holds; a second call does nothing."""
+        if self._is_closed:
+            return
+        self.forsake(list(self.scheduler.requests))
+        self._is_closed = True
+        self.scheduler.events.detach(self._stats)
+        self._executor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: "TracebackType | None",
+    ) -> None:
+        self.close()
+
+    # ---- how
+
+    def _advance(self) -> ScheduledStep:
+        """Run one step, and deliver what it brought."""
+        while self._forsaken:
+            self.forsake([self._forsaken.popleft()])
+        with self._scheduling:
+            step = self.scheduler.schedule()
+        if step:
+            self._run(step)
+        return step
+
+    def _run(self, step: ScheduledStep) -> None:
+        try:
+            with self._executing:
+                sampled = self._executor.execute(step)
+            result = self._registry.result(step, sampled)
+        except BaseException:
+            self.scheduler.fail(step)
+            self._registry.failed()
+            self._stats.step_failed()
+            raise
+        with self._committing:
+            finished = self.scheduler.commit(step, result)
+            self._registry.committed()
+        for state in finished:
+            self._mail.deliver(self._registry.finish(state))
+        for news in self._registry.news():
+            self._mail.deliver(news)
+
+    def _free_id(self) -> int:
+        return next(number for number in self._numbers if number not in self.scheduler.requests)
+
+    def _checked_id(self, request_id: RequestId) -> RequestId:
+        if type(request_id) not in (int, str):
+            raise InvalidRequest(f"request_id is {request_id!r:.40}; it must be an int or a str")
+        if request_id in self.scheduler.requests:
+            raise DuplicateRequest(f"request {request_id!r} is live already; choose another id")
+        return request_id
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise PagedKVError("the engine is closed; make another one")

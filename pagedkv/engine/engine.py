@@ -1,0 +1,155 @@
+"""The engine: prompts in, outputs out."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pagedkv.engine.core import EngineCore
+from pagedkv.engine.intake import AnyPrompt
+from pagedkv.engine.outputs import RequestOutput
+from pagedkv.engine.streams import OutputStream
+from pagedkv.errors import InvalidRequest
+from pagedkv.request import RequestId
+from pagedkv.sampling.params import SamplingParams
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from pagedkv.clock import Clock
+    from pagedkv.config import CacheConfig, SchedulerConfig
+
+__all__ = ["Engine", "Progress"]
+
+Progress = Callable[[int, int], None]
+"""Called with how many requests are done, and how many there are."""
+
+
+class Engine(EngineCore):
+    """Serves a model: everything of `EngineCore`, and calls that run it until something is there.
+
+    `Engine.from_pretrained` makes one for a model of transformers; the constructor takes any executor.
+    """
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_name: "str | PathLike[str]",
+        *,
+        cache: "CacheConfig | None" = None,
+        scheduler: "SchedulerConfig | None" = None,
+        offload: None = None,
+        dtype: Any = "auto",
+        device: Any = None,
+        revision: str = "main",
+        max_model_len: int | None = None,
+        clock: "Clock | None" = None,
+        seed: int | None = None,
+    ) -> "Engine":
+        """An engine for a model of Hugging Face transformers. Needs torch and transformers.
+
+        Args:
+            path_or_name: a folder with a configuration and safetensors, or a name on the Hub.
+            cache: settings of the cache; None for as many blocks of 16 tokens as fit, and are of use.
+            scheduler: settings of the scheduler; None for the usual ones.
+            offload: nothing but None yet.
+            dtype: of weights and KV: "float32", "float16", "bfloat16", or "auto", as the model was saved.
+            device: where to; None for the GPU if there is one.
+            revision: branch, tag or commit on the Hub.
+            max_model_len: a smaller bound of the length than the model's own.
+            clock: what tells the time; None for that of this machine.
+            seed: makes the seeds repeat that are drawn for requests without one.
+
+        Raises:
+            ModelNotFound: there is no model, or no weights.
+            UnsupportedModel: an architecture that cannot be served, with the reason.
+            PoolTooLarge: the memory of the blocks cannot be had; says how many would fit.
+            ConfigError: a setting that cannot work, or torch or transformers is missing.
+        """
+        from pagedkv.engine.pretrained import load_parts
+
+        parts = load_parts(
+            path_or_name,
+            cache=cache,
+            scheduler=scheduler,
+            offload=offload,
+            dtype=dtype,
+            device=device,
+            revision=revision,
+            max_model_len=max_model_len,
+            clock=clock,
+        )
+        return cls(parts.executor, parts.scheduler, tokenizer=parts.tokenizer, limits=parts.limits, seed=seed)
+
+    def generate(
+        self,
+        prompts: str | Sequence[AnyPrompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> list[RequestOutput]:
+        """Run these prompts, beside whatever else runs, until all of them have ended.
+
+        If anything is raised, none of them is left behind.
+
+        Args:
+            prompts: the prompts; a single text is one.
+            params: how their tokens are chosen: for all, or for each; None for the usual way.
+            progress: is called whenever requests have ended.
+
+        Returns:
+            Their outputs, in the order of the prompts.
+
+        Raises:
+            InvalidRequest: the numbers of prompts and of parameters differ.
+            Exception: as `add_request` and `step`.
+        """
+        pairs = _paired(prompts, params)
+        box: deque[RequestOutput] = deque()
+        found: dict[RequestId, RequestOutput] = {}
+        request_ids: list[RequestId] = []
+        try:
+            for prompt, each in pairs:
+                request_ids.append(self.add_request(prompt, each))
+                self._mail.claim(request_ids[-1], box)
+            while len(found) < len(request_ids):
+                self.run_step()
+                found.update((each.request_id, each) for each in box)
+                if box and progress is not None:
+                    progress(len(found), len(request_ids))
+                box.clear()
+        finally:
+            self.forsake(request_ids)
+        return [found[request_id] for request_id in request_ids]
+
+    def stream(
+        self,
+        prompt: AnyPrompt,
+        params: SamplingParams | None = None,
+        *,
+        request_id: RequestId | None = None,
+        priority: int = 0,
+        namespace: str = "",
+    ) -> OutputStream:
+        """Add a request, and iterate over what is new of it: texts and tokens since the output before.
+
+        A beam search has nothing to tell before its end. Arguments and errors are those of `add_request`.
+        """
+        box: deque[RequestOutput] = deque()
+        chosen = self.add_request(
+            prompt, params, request_id=request_id, priority=priority, namespace=namespace, stream=True
+        )
+        self._mail.claim(chosen, box)
+        return OutputStream(self, chosen, box)
+
+
+def _paired(
+    prompts: str | Sequence[AnyPrompt], params: SamplingParams | Sequence[SamplingParams] | None
+) -> list[tuple[AnyPrompt, SamplingParams | None]]:
+    every: Sequence[AnyPrompt] = [prompts] if isinstance(prompts, str) else prompts
+    if params is None or isinstance(params, SamplingParams):
+        return [(prompt, params) for prompt in every]
+    if len(params) != len(every):
+        raise InvalidRequest(
+            f"{len(every)} prompts, and {len(params)} SamplingParams; give one for each, or one for all"
+        )
+    return list(zip(every, params, strict=True))

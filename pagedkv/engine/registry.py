@@ -1,0 +1,97 @@
+"""The live requests of an engine, and what a step means to them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pagedkv.engine.beams import BeamGroup
+from pagedkv.engine.groups import Answer, Asked, PlainGroup, WatchedGroup
+from pagedkv.engine.outputs import RequestOutput
+from pagedkv.errors import InvalidRequest
+from pagedkv.sampling.sampled import Sampled
+from pagedkv.scheduler import RequestState, ScheduledStep, StepResult
+
+if TYPE_CHECKING:
+    from pagedkv.request import RequestId
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Every live request once, those with work to do at each step a second time.
+
+    A step without any of the latter costs nothing for each sequence.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[RequestId, PlainGroup] = {}
+        self._watched: dict[RequestId, WatchedGroup] = {}
+        self._searches: dict[RequestId, BeamGroup] = {}
+        self._answer: Answer | None = None
+
+    def add(self, asked: Asked) -> None:
+        """Take a request that the scheduler has taken."""
+        group: PlainGroup
+        if asked.search is not None:
+            group = self._searches[asked.state.request_id] = BeamGroup(asked, asked.search)
+        elif asked.streams or asked.params.stop or asked.params.logprobs is not None:
+            group = self._watched[asked.state.request_id] = WatchedGroup(asked)
+        else:
+            group = PlainGroup(asked)
+        self._all[asked.state.request_id] = group
+
+    def result(self, step: ScheduledStep, sampled: Sampled) -> StepResult:
+        """What a step has brought, as the scheduler takes it; it has to be committed, or to have failed.
+
+        Raises:
+            InvalidRequest: a token is missing, or there is one too many; nothing was read.
+        """
+        self._answer = None
+        if len(sampled.token_ids) != step.num_sampled:
+            raise InvalidRequest(
+                f"step {step.number} samples {step.num_sampled} tokens, and its executor brought "
+                f"{len(sampled.token_ids)}"
+            )
+        if not (self._watched or self._searches or sampled.branches):
+            return StepResult(token_ids=sampled.token_ids)
+        answer = self._answer = _answer(step, sampled)
+        for group in self._watched.values():
+            group.read(answer)
+        for search in self._searches.values():
+            search.advance(answer)
+        return StepResult(token_ids=sampled.token_ids, branches=answer.branches, ended=answer.ended)
+
+    def committed(self) -> None:
+        """The result of the last step was taken."""
+        if self._answer is not None:
+            for group in self._watched.values():
+                group.committed(self._answer)
+
+    def failed(self) -> None:
+        """The last step was for nothing."""
+        for group in self._watched.values():
+            group.reread()
+
+    def finish(self, state: RequestState) -> RequestOutput:
+        """Forget a request that has ended; what there is to tell."""
+        group = self._all.pop(state.request_id)
+        self._searches.pop(state.request_id, None)
+        watched = self._watched.pop(state.request_id, None)
+        if watched is not None and watched.asked.streams and (news := watched.news()) is not None:
+            return news
+        return group.output()
+
+    def news(self) -> Iterator[RequestOutput]:
+        """What live requests that stream have not told yet."""
+        for group in self._watched.values():
+            if group.asked.streams and (news := group.news()) is not None:
+                yield news
+
+
+def _answer(step: ScheduledStep, sampled: Sampled) -> Answer:
+    sequences = step.sampling()
+    live = {place: tokens for place, tokens in sampled.branches.items() if sequences[place].is_live}
+    return Answer(
+        sampled=sampled,
+        places={each.seq_id: place for place, each in enumerate(sequences)},
+        branches={sequences[place].seq_id: tokens for place, tokens in live.items()},
+    )

@@ -1,0 +1,217 @@
+"""What an engine has measured, folded from the events of everything below it."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pagedkv import events as ev
+from pagedkv.block_ids import Int64s
+from pagedkv.scheduler import Scheduler
+from pagedkv.stats import Counters
+
+__all__ = ["EngineStats", "StatsFold"]
+
+_NS_PER_S = 1e9
+_WINDOW = 2**16
+_STEPS_BETWEEN_LOOKS = 16  # at fragmentation, which costs O(sequences)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What an engine has done since it was made. Times are those of its clock.
+
+    Percentiles are exact, over the last 65 536 values; NaN while there are none.
+
+    Attributes:
+        num_requests: that were added.
+        num_finished: that ended by themselves.
+        num_aborted: that were aborted.
+        num_waiting: that wait now.
+        num_running: that run now.
+        num_steps: steps that were committed.
+        num_failed_steps: steps whose executor raised.
+        busy_s: time between scheduling and committing, over all committed steps.
+        step_p50_s: of the time that a step took.
+        step_p99_s: likewise.
+        mean_batch_size: sequences that took part in a step.
+        max_batch_size: likewise.
+        num_prefill_tokens: tokens that steps computed in prompts, again after a preemption too.
+        num_generated_tokens: tokens that were sampled.
+        tokens_per_s: sampled tokens / `busy_s`; 0.0 without a step.
+        ttft_p50_s: from a request's arrival to its first token.
+        ttft_p99_s: likewise.
+        inter_token_p50_s: from a token of a sequence to the next one.
+        inter_token_p99_s: likewise.
+        num_hit_tokens: tokens that the prefix cache spared.
+        num_preemptions: how often a request lost its blocks, also by a failed step.
+        num_lost_tokens: computed tokens that were lost with them.
+        num_blocks: blocks of the pool.
+        num_free_blocks: those that nobody has now.
+        num_cached_blocks: those in the prefix cache now, in use or idle.
+        max_blocks_in_use: most that somebody had at once.
+        mean_fragmentation_ratio: slots of blocks in use that hold no token, over all their slots; mean of
+            looks at every 16th step, 0.0 before the first.
+        counters: all counters of `pagedkv.stats.Counters`.
+    """
+
+    num_requests: int
+    num_finished: int
+    num_aborted: int
+    num_waiting: int
+    num_running: int
+    num_steps: int
+    num_failed_steps: int
+    busy_s: float
+    step_p50_s: float
+    step_p99_s: float
+    mean_batch_size: float
+    max_batch_size: int
+    num_prefill_tokens: int
+    num_generated_tokens: int
+    tokens_per_s: float
+    ttft_p50_s: float
+    ttft_p99_s: float
+    inter_token_p50_s: float
+    inter_token_p99_s: float
+    num_hit_tokens: int
+    num_preemptions: int
+    num_lost_tokens: int
+    num_blocks: int
+    num_free_blocks: int
+    num_cached_blocks: int
+    max_blocks_in_use: int
+    mean_fragmentation_ratio: float
+    counters: Mapping[str, int]
+
+
+class _Window:
+    """The last so many values."""
+
+    def __init__(self) -> None:
+        self._values = np.zeros(_WINDOW, np.int64)
+        self._num_seen = 0
+
+    def extend(self, values: Int64s) -> None:
+        """Take values, the oldest ones giving way."""
+        kept = values[-_WINDOW:]
+        place = self._num_seen % _WINDOW
+        first = min(len(kept), _WINDOW - place)
+        self._values[place : place + first] = kept[:first]
+        self._values[: len(kept) - first] = kept[first:]
+        self._num_seen += len(kept)
+
+    def append(self, value: int) -> None:
+        """Take one value."""
+        self._values[self._num_seen % _WINDOW] = value
+        self._num_seen += 1
+
+    def percentiles_s(self) -> tuple[float, float]:
+        """The 50th and the 99th, in seconds."""
+        values = self._values[: min(self._num_seen, _WINDOW)]
+        if not len(values):
+            return float("nan"), float("nan")
+        p50, p99 = np.percentile(values, (50, 99)) / _NS_PER_S
+        return float(p50), float(p99)
+
+
+class StatsFold:
+    """A sink that folds events of cache and scheduler into `EngineStats`.
+
+    Args:
+        fragmentation: asks for the share of wasted slots now.
+    """
+
+    def __init__(self, fragmentation: Callable[[], float]) -> None:
+        self._fragmentation = fragmentation
+        self._counters = Counters()
+        self._totals: Counter[str] = Counter()
+        self._wasted_ratios = 0.0
+        self._steps, self._first_tokens, self._gaps = _Window(), _Window(), _Window()
+        self._folds: dict[type[ev.Event], Callable[[Any], None]] = {
+            ev.RequestQueued: self._queued,
+            ev.RequestPreempted: self._preempted,
+            ev.RequestFinished: self._finished,
+            ev.StepScheduled: self._scheduled,
+            ev.StepCommitted: self._committed,
+        }
+
+    def __call__(self, event: ev.Event) -> None:
+        """Fold one event."""
+        self._counters(event)
+        if (fold := self._folds.get(type(event))) is not None:
+            fold(event)
+
+    def step_failed(self) -> None:
+        """Count a step whose executor raised; no event tells of it."""
+        self._totals["failed_steps"] += 1
+
+    def as_stats(self, scheduler: Scheduler) -> EngineStats:
+        """Everything until now, with what the scheduler holds at the moment."""
+        totals, counters, pool = self._totals, self._counters.as_dict(), scheduler.cache.pool
+        step_p50_s, step_p99_s = self._steps.percentiles_s()
+        ttft_p50_s, ttft_p99_s = self._first_tokens.percentiles_s()
+        inter_token_p50_s, inter_token_p99_s = self._gaps.percentiles_s()
+        busy_s = totals["busy_ns"] / _NS_PER_S
+        return EngineStats(
+            num_requests=totals["requests"],
+            num_finished=totals["finished"],
+            num_aborted=totals["aborted"],
+            num_waiting=scheduler.num_waiting,
+            num_running=scheduler.num_running,
+            num_steps=totals["steps"],
+            num_failed_steps=totals["failed_steps"],
+            busy_s=busy_s,
+            step_p50_s=step_p50_s,
+            step_p99_s=step_p99_s,
+            mean_batch_size=totals["batch_sizes"] / max(1, totals["batches"]),
+            max_batch_size=totals["max_batch_size"],
+            num_prefill_tokens=totals["prefill_tokens"],
+            num_generated_tokens=totals["sampled"],
+            tokens_per_s=totals["sampled"] / busy_s if busy_s else 0.0,
+            ttft_p50_s=ttft_p50_s,
+            ttft_p99_s=ttft_p99_s,
+            inter_token_p50_s=inter_token_p50_s,
+            inter_token_p99_s=inter_token_p99_s,
+            num_hit_tokens=counters.get("tokens_reused", 0),
+            num_preemptions=totals["preemptions"],
+            num_lost_tokens=totals["lost_tokens"],
+            num_blocks=pool.num_blocks,
+            num_free_blocks=pool.num_free,
+            num_cached_blocks=scheduler.cache.num_cached_blocks,
+            max_blocks_in_use=counters.get("blocks_peak", 0),
+            mean_fragmentation_ratio=self._wasted_ratios / max(1, totals["looks"]),
+            counters=counters,
+        )
+
+    def _queued(self, _event: ev.RequestQueued) -> None:
+        self._totals["requests"] += 1
+
+    def _preempted(self, e: ev.RequestPreempted) -> None:
+        self._totals["preemptions"] += 1
+        self._totals["lost_tokens"] += e.num_lost_tokens
+
+    def _finished(self, e: ev.RequestFinished) -> None:
+        self._totals["aborted" if e.reason == "abort" else "finished"] += 1
+
+    def _scheduled(self, e: ev.StepScheduled) -> None:
+        if not e.batch_size:
+            return
+        totals = self._totals
+        if totals["batches"] % _STEPS_BETWEEN_LOOKS == 0:
+            self._wasted_ratios += self._fragmentation()
+            totals["looks"] += 1
+        totals["batches"] += 1
+        totals["batch_sizes"] += e.batch_size
+        totals["max_batch_size"] = max(totals["max_batch_size"], e.batch_size)
+        totals["prefill_tokens"] += e.num_prefill_tokens
+
+    def _committed(self, e: ev.StepCommitted) -> None:
+        self._totals["steps"] += 1
+        self._totals["busy_ns"] += e.duration_ns
+        self._totals["sampled"] += e.num_sampled
+        self._steps.append(e.duration_ns)
+        self._first_tokens.extend(e.first_token_ns)
+        self._gaps.extend(e.gaps_ns)
