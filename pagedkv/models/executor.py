@@ -7,6 +7,7 @@ from pagedkv.models.loading import LoadedModel
 from pagedkv.models.memory import make_kv_store
 from pagedkv.models.packed import PackedModel
 from pagedkv.sampling.sampled import Sampled
+from pagedkv.sampling.sampler import Sampler
 from pagedkv.scheduler.step import ScheduledStep
 
 __all__ = ["TorchExecutor"]
@@ -27,8 +28,6 @@ class TorchExecutor:
     """
 
     def __init__(self, loaded: LoadedModel, cache: BlockManager) -> None:
-        from pagedkv.sampling.sampler import Sampler
-
         config = cache.config
         store = make_kv_store(loaded.spec, num_blocks=config.num_blocks, block_size=config.block_size)
         self.packed = PackedModel(loaded, cache, store)

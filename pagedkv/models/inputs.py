@@ -98,15 +98,20 @@ def pack(step: ScheduledStep, cache: BlockManager, device: torch.device) -> Pack
 
 def _tokens(step: ScheduledStep, cache: BlockManager) -> Sequence[_Array]:
     """Ids, positions and slots of all tokens."""
-    decodes = step.decodes
-    ids: list[_Array] = [decodes.token_ids.astype(np.int64)]
-    positions: list[_Array] = [decodes.positions]
-    slots: list[_Array] = [decodes.slot_mapping]
-    for chunk in step.chunks:
-        ids.append(chunk.sequence.token_ids(chunk.start, chunk.stop).astype(np.int64))
-        positions.append(np.arange(chunk.start, chunk.stop))
-        slots.append(cache.slot_mapping(chunk.sequence.seq_id, chunk.start, chunk.stop))
-    return [np.concatenate(parts) if step.chunks else parts[0] for parts in (ids, positions, slots)]
+    decodes, chunks = step.decodes, step.chunks
+    ids = decodes.token_ids.astype(np.int64)
+    if not chunks:
+        return ids, decodes.positions, decodes.slot_mapping
+    rows = np.repeat([chunk.row for chunk in chunks], [chunk.num_tokens for chunk in chunks])
+    positions = np.concatenate([np.arange(chunk.start, chunk.stop) for chunk in chunks])
+    block, offset = np.divmod(positions, cache.config.block_size)
+    slots = cache.block_tables[rows, block] * np.int64(cache.config.block_size) + offset
+    prompts = [chunk.sequence.token_ids(chunk.start, chunk.stop) for chunk in chunks]
+    return (
+        np.concatenate((ids, *prompts)),
+        np.concatenate((decodes.positions, positions)),
+        np.concatenate((decodes.slot_mapping, slots)),
+    )
 
 
 def _decode_arrays(decodes: Decodes, cache: BlockManager) -> Sequence[_Array]:
@@ -119,7 +124,7 @@ def _decode_arrays(decodes: Decodes, cache: BlockManager) -> Sequence[_Array]:
 def _chunk_arrays(chunks: Sequence[Chunk], cache: BlockManager) -> Sequence[_Array]:
     if not chunks:
         return ()
-    rows = np.array([cache.row(chunk.sequence.seq_id) for chunk in chunks])
+    rows = np.array([chunk.row for chunk in chunks])
     lengths = np.array([chunk.stop for chunk in chunks], np.int32)
     starts = np.zeros(len(chunks) + 1, np.int32)
     np.cumsum([chunk.num_tokens for chunk in chunks], out=starts[1:])
