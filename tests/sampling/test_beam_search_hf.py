@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="models are torch modules")
-transformers = pytest.importorskip("transformers", reason="the reference is its generate()")
+pytest.importorskip("torch", reason="models are torch modules")
+pytest.importorskip("transformers", reason="the reference is its generate()")
+
+import torch
+import transformers
 
 from pagedkv.sampling import SamplingParams
 from pagedkv.sampling.beam_search import BeamSearch, Hypothesis
@@ -36,6 +39,7 @@ def tiny_model(seed: int) -> Any:
 
 @pytest.fixture(scope="module")
 def models() -> list[Any]:
+    """Some models."""
     with torch.random.fork_rng():
         return [tiny_model(seed) for seed in range(6)]
 
