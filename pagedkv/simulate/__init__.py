@@ -3,7 +3,9 @@
 from pagedkv.simulate.cost import CostModel, StepWork
 from pagedkv.simulate.executor import SimulatedExecutor
 from pagedkv.simulate.profiles import DEVICES, DeviceProfile, device_profile
+from pagedkv.simulate.result import Series, SimulationResult, Timeline
 from pagedkv.simulate.shapes import MODELS, ModelShape, model_shape
+from pagedkv.simulate.simulate import fitting_cache, simulate
 
 __all__ = [
     "DEVICES",
@@ -11,8 +13,13 @@ __all__ = [
     "CostModel",
     "DeviceProfile",
     "ModelShape",
+    "Series",
     "SimulatedExecutor",
+    "SimulationResult",
     "StepWork",
+    "Timeline",
     "device_profile",
+    "fitting_cache",
     "model_shape",
+    "simulate",
 ]

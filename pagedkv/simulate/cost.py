@@ -52,11 +52,11 @@ class StepWork:
         num_decodes = len(step.decodes)
         num_tokens, num_sampled = num_decodes, num_decodes
         num_kv_tokens = num_scores = int(step.decodes.positions.sum()) + num_decodes
-        for _, start, stop, samples in step.chunks:
-            num_tokens += stop - start
-            num_sampled += samples
-            num_kv_tokens += stop
-            num_scores += (stop - start) * (start + stop + 1) // 2
+        for chunk in step.chunks:
+            num_tokens += chunk.num_tokens
+            num_sampled += chunk.samples
+            num_kv_tokens += chunk.stop
+            num_scores += chunk.num_tokens * (chunk.start + chunk.stop + 1) // 2
         return cls(num_tokens, num_sampled, num_kv_tokens, num_scores, len(step.copies))
 
 
@@ -89,6 +89,7 @@ class CostModel:
         self._flops_per_s = num_devices * self.device.reached_flops_per_s(self.model.dtype)
         self._bytes_per_s = num_devices * self.device.reached_memory_bytes_per_s
         kernels = self.model.num_layers * _KERNELS_PER_LAYER
+        self._weights_ns = _ceil_ns(self.model.read_bytes, self._bytes_per_s)
         self._overhead_ns = self.device.step_ns + kernels * self.device.kernel_ns
 
     def step_ns(self, step: ScheduledStep) -> int:
@@ -125,7 +126,7 @@ class CostModel:
     def _matrices_ns(self, work: StepWork) -> int:
         model = self.model
         flops = 2 * (work.num_tokens * model.layer_weights + work.num_sampled * model.output_weights)
-        return max(_ceil_ns(model.read_bytes, self._bytes_per_s), _ceil_ns(flops, self._flops_per_s))
+        return max(self._weights_ns, _ceil_ns(flops, self._flops_per_s))
 
     def _attention_ns(self, work: StepWork) -> int:
         model = self.model

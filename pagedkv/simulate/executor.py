@@ -10,7 +10,7 @@ from pagedkv.clock import VirtualClock
 from pagedkv.errors import ConfigError
 from pagedkv.sampling.sampled import Sampled
 from pagedkv.scheduler.state import SequenceState
-from pagedkv.scheduler.step import Decodes, ScheduledStep
+from pagedkv.scheduler.step import Chunk, Decodes, ScheduledStep
 from pagedkv.simulate.cost import CostModel
 
 __all__ = ["DEFAULT_PEAK", "SimulatedExecutor"]
@@ -43,13 +43,20 @@ class SimulatedExecutor:
         cost: what a step costs, and the vocabulary's size.
         seed: from 0.
         peak: of the distribution that beams choose from, above 0.
+        makes_tokens: whether tokens matter; without, those of plain sequences are all 0, which is quicker.
 
     Raises:
         ConfigError: the seed or the peak is out of range.
     """
 
     def __init__(
-        self, clock: VirtualClock, cost: CostModel, *, seed: int = 0, peak: float = DEFAULT_PEAK
+        self,
+        clock: VirtualClock,
+        cost: CostModel,
+        *,
+        seed: int = 0,
+        peak: float = DEFAULT_PEAK,
+        makes_tokens: bool = True,
     ) -> None:
         if type(seed) is not int or not 0 <= seed <= _HIGHEST_SEED:
             raise ConfigError(f"seed is {seed!r}; it must be an int from 0 to {_HIGHEST_SEED}")
@@ -60,13 +67,18 @@ class SimulatedExecutor:
         self._vocab_size = cost.model.vocab_size
         self._seed = _mixed(np.array([seed], np.uint64))
         self._peak = peak
-        self._batch = _Batch.of(self._seed, ())
+        self._makes_tokens = makes_tokens
+        self._decoding = _Batch.of(self._seed, ())
         self._changes: int | None = None
 
     def execute(self, step: ScheduledStep) -> Sampled:
         """Let the step's time pass; returns its tokens."""
         self._clock.advance(self._cost.step_ns(step))
-        batch, positions = self._sampled(step)
+        ends = [chunk for chunk in step.chunks if chunk.samples]
+        batch = self._sampling(step.decodes, ends)
+        if not (self._makes_tokens or batch.samples or batch.beams):
+            return Sampled(token_ids=np.zeros(len(batch.keys), np.int32))
+        positions = np.concatenate((step.decodes.positions + 1, [chunk.stop for chunk in ends]))
         hashes = _mixed(batch.keys ^ positions.astype(np.uint64) * _POSITIONS)
         return Sampled(
             token_ids=(hashes % np.uint64(self._vocab_size)).astype(np.int32),
@@ -77,23 +89,14 @@ class SimulatedExecutor:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _sampled(self, step: ScheduledStep) -> "tuple[_Batch, NDArray[np.int64]]":
-        """The sequences behind which a token is sampled, and the position of that token."""
-        decoding = self._decoding(step.decodes)
-        positions = step.decodes.positions + 1
-        ends = [chunk for chunk in step.chunks if chunk.samples]
-        if not ends:
-            return decoding, positions
-        begun = _Batch.of(self._seed, [chunk.sequence for chunk in ends])
-        stops = np.array([chunk.stop for chunk in ends], np.int64)
-        return decoding.joined(begun), np.concatenate((positions, stops))
-
-    def _decoding(self, decodes: Decodes) -> "_Batch":
-        """The decode batch, which changes only now and then."""
+    def _sampling(self, decodes: Decodes, ends: Sequence[Chunk]) -> "_Batch":
+        """The sequences behind which a token is sampled; those that decode change only now and then."""
         if decodes.changes != self._changes:
-            self._batch = _Batch.of(self._seed, decodes.sequences)
+            self._decoding = _Batch.of(self._seed, decodes.sequences)
             self._changes = decodes.changes
-        return self._batch
+        if not ends:
+            return self._decoding
+        return self._decoding.joined(_Batch.of(self._seed, [chunk.sequence for chunk in ends]))
 
     def _first_tokens(self, key: np.uint64, count: int) -> Sequence[int]:
         """A token for each sample of a request."""

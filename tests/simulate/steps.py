@@ -51,6 +51,6 @@ def step(
             positions=np.array(positions, np.int64),
             changes=next(_NEW) if changes is None else changes,
         ),
-        chunks=[Chunk(each, *piece) for each, piece in zip(others, pieces, strict=True)],
+        chunks=[Chunk(each, *piece, row=0) for each, piece in zip(others, pieces, strict=True)],
         copies=[(0, 1)] * copies,
     )
