@@ -1,8 +1,12 @@
 """`pagedkv replay`: what would a cache do under the traffic of a trace."""
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pagedkv.cli import simulated
 from pagedkv.cli.arguments import block_count, natural, positive
 from pagedkv.cli.output import print_json, print_table, progress_bar
 from pagedkv.errors import ConfigError, PagedKVError
@@ -23,8 +27,11 @@ _MODES = """\
 modes:
   sequential   one request after the other through the prefix cache: hits and evictions
   fcfs         requests wait, first come first served, for blocks for all their tokens: queue and waiting time
+  simulated    the real scheduler and cache, on a virtual clock with the cost of a device: batch sizes,
+               latencies, preemptions, fragmentation over time
   --fork N     N samples of each prompt: blocks that sharing saves, and copies on write that it costs"""
 
+_NOT_CHOSEN = 0  # blocks
 _LEAST_BYTES_PER_BLOCK = 60  # of the books of a pool, while it is set up
 
 _LABELS = {
@@ -62,27 +69,32 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("trace", metavar="TRACE", help="the file")
     parser.add_argument(
-        "--mode", choices=["sequential", "fcfs"], default="sequential", help="default: %(default)s"
+        "--mode",
+        choices=["sequential", "fcfs", *simulated.SIMULATED],
+        default="sequential",
+        help="default: %(default)s",
     )
     parser.add_argument("--fork", type=positive, metavar="N", help="N samples of each prompt")
     parser.add_argument(
         "--num-blocks",
         type=block_count,
+        default=_NOT_CHOSEN,
         metavar="N|inf",
-        help="size of the pool; inf, the default, is as many as are ever needed",
+        help="size of the pool; inf, the default, is as many as are ever needed. In simulated mode the "
+        "default is as many as fit into the device",
     )
     parser.add_argument(
         "--block-size",
         type=positive,
         metavar="B",
         help="tokens in a block; by default what the trace's ids stand for, or 16. In sequential mode it has "
-        "to be the size that the ids stand for",
+        "to be the size that the ids stand for, in simulated mode a divisor of it",
     )
     parser.add_argument(
         "--prefix-model",
         metavar="none|shared:N",
-        help="for traces without block ids, which sequential mode needs: prompts share nothing, or all begin "
-        "with the same N tokens",
+        help="for traces without block ids, which sequential and simulated mode need: prompts share nothing, or "
+        "all begin with the same N tokens",
     )
     parser.add_argument(
         "--tokenizer", metavar="NAME", help="for traces of text: a name or path for transformers"
@@ -95,6 +107,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="tokens generated where a row of token ids or text does not say (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    simulated.add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -109,12 +122,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--fork runs one request after the other; it does not go with --mode {arguments.mode}"
         )
+    if arguments.mode in simulated.SIMULATED:
+        return _simulate(arguments)
+    simulated.refuse_options(arguments)
     trace = _read(arguments)
-    try:
-        with progress_bar("replaying") as progress:
-            result = _replay(arguments, trace, progress)
-    except MemoryError:
-        raise PagedKVError(_out_of_memory(arguments.num_blocks)) from None
+    with _one_line_if_too_large(arguments), progress_bar("replaying") as progress:
+        result = _replay(arguments, trace, progress)
     about = _about(arguments, trace)
     if arguments.json:
         print_json(result.as_dict() | about)
@@ -122,6 +135,27 @@ def run(arguments: argparse.Namespace) -> int:
         shown = result.as_dict() | {k: v for k, v in about.items() if k in _LABELS}
         print_table(_title(about), [(_LABELS[name], _shown(value)) for name, value in shown.items()])
     return 0
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    trace = simulated.read(arguments)
+    with _one_line_if_too_large(arguments), progress_bar("simulating") as progress:
+        result, about = simulated.run(arguments, trace, progress)
+    if arguments.json:
+        sys.stdout.write(simulated.json_text(result, about))
+    else:
+        title = f"{_title(about)}, {about['num_devices']} x {about['device_profile']}, {about['model_shape']}"
+        print_table(title, simulated.rows(result))
+    return 0
+
+
+@contextmanager
+def _one_line_if_too_large(arguments: argparse.Namespace) -> Iterator[None]:
+    """Say in one line that memory ran out."""
+    try:
+        yield
+    except MemoryError:
+        raise PagedKVError(_out_of_memory(arguments.num_blocks or None)) from None
 
 
 def _read(arguments: argparse.Namespace) -> "Trace":
@@ -145,7 +179,7 @@ def _needs_ids(arguments: argparse.Namespace) -> bool:
 def _replay(arguments: argparse.Namespace, trace: "Trace", progress: "Progress | None") -> "ReplayResult":
     from pagedkv.replay import replay_fcfs, replay_fork, replay_sequential
 
-    size, num_blocks = arguments.block_size, arguments.num_blocks
+    size, num_blocks = arguments.block_size, arguments.num_blocks or None
     if arguments.fork is not None:
         return replay_fork(trace, arguments.fork, num_blocks, block_size=size, progress=progress)
     if arguments.mode == "fcfs":
