@@ -133,7 +133,8 @@ class Admission:
         except OutOfBlocks as lack:
             return str(lack)
         leader.is_placed, leader.num_computed = True, placed.num_cached_tokens
-        plan.chunks.append(Chunk(leader, leader.num_computed, stop, stop == length and not is_group))
+        samples, row = stop == length and not is_group, self._cache.row(leader.seq_id)
+        plan.chunks.append(Chunk(leader, leader.num_computed, stop, samples, row))
         plan.num_tokens -= stop - leader.num_computed
         self._started(request, length, placed.num_cached_tokens, plan.now_ns)
         return None

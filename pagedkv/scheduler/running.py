@@ -233,7 +233,8 @@ class Running:
         placed = self._beside_scheduled(request, ask, plan.now_ns)
         if placed is not None:
             plan.copies.extend(placed.copies)
-            plan.chunks.append(Chunk(sequence, start, stop, samples and stop == target))
+            row = self._cache.row(sequence.seq_id)
+            plan.chunks.append(Chunk(sequence, start, stop, samples and stop == target, row))
             plan.num_tokens -= stop - start
 
     def _beside_scheduled(

@@ -49,12 +49,14 @@ class Chunk(NamedTuple):
         start: tokens before this one have their KV in the sequence's blocks.
         stop: the first token that is not computed.
         samples: whether the next token is sampled behind it.
+        row: its row in `BlockManager.block_tables`.
     """
 
     sequence: SequenceState
     start: int
     stop: int
     samples: bool
+    row: int
 
     @property
     def num_tokens(self) -> int:
@@ -67,7 +69,8 @@ class ScheduledStep:
     """A step: first the copies in their order, then the KV of all tokens, layer by layer, with attention.
 
     The packed order of the tokens is that of `decodes`, then that of `chunks`. Sampled is behind every
-    decoded token and behind the chunks that ask for it, in that order.
+    decoded token and behind the chunks that ask for it, in that order. A step stays computable until it is
+    committed, also if sequences in it are aborted meanwhile.
 
     Attributes:
         number: of the step in the block manager; 0 of an empty one.
