@@ -10,7 +10,7 @@ from pagedkv.block_manager import BlockManager
 from pagedkv.config import CacheConfig, ForkMode, SchedulerConfig
 from pagedkv.request import Request as Asked
 from pagedkv.request import TokenPrompt
-from pagedkv.scheduler import ScheduledStep, Scheduler, StepResult
+from pagedkv.scheduler import RequestState, ScheduledStep, Scheduler, SequenceState, StepResult
 from pytest_pagedkv.conformance.scheduler.adapter import (
     Refused,
     Request,
@@ -20,7 +20,7 @@ from pytest_pagedkv.conformance.scheduler.adapter import (
     Step,
 )
 
-__all__ = ["PagedKVSchedulerAdapter"]
+__all__ = ["PagedKVSchedulerAdapter", "parts_of"]
 
 
 class _CheckClock:
@@ -44,6 +44,7 @@ class PagedKVSchedulerAdapter(SchedulerAdapter):
         | SchedulerFeature.PRIORITY
         | SchedulerFeature.FAIR
         | SchedulerFeature.CACHED_TOKENS
+        | SchedulerFeature.OUTPUTS
     )
     prefix_caching: ClassVar[bool] = True
     fork_mode: ClassVar[ForkMode] = "lazy"
@@ -71,6 +72,7 @@ class PagedKVSchedulerAdapter(SchedulerAdapter):
         )
         self.scheduler = Scheduler(BlockManager(cache), config, _CheckClock(clock))
         self._step = ScheduledStep()
+        self._finished: list[RequestState] = []
 
     def add_request(self, request: Request) -> None:
         """Add; our errors for misuse are ValueErrors already."""
@@ -88,20 +90,17 @@ class PagedKVSchedulerAdapter(SchedulerAdapter):
 
     def schedule(self) -> Step:
         """Schedule, and translate."""
-        step = self._step = self.scheduler.schedule()
-        decodes = zip(step.decodes.sequences, step.decodes.positions.tolist(), strict=True)
-        parts = [Scheduled(_id(each), position, 1) for each, position in decodes]
-        parts += [Scheduled(_id(c.sequence), c.start, c.num_tokens) for c in step.chunks]
-        return Step(parts, list(step.preempted))  # type: ignore[arg-type]
+        self._step = self.scheduler.schedule()
+        return Step(parts_of(self._step), [int(request_id) for request_id in self._step.preempted])
 
     def commit(self, sampled: Mapping[int, int]) -> Sequence[int]:
         """Commit; of an empty step there is nothing to commit."""
         if not self._step:
             return []
-        tokens = [sampled.get(_id(each), 0) for each in self._step.sampling()]
-        finished = self.scheduler.commit(self._step, StepResult(token_ids=np.array(tokens, np.int32)))
+        result = StepResult(token_ids=np.array(self._tokens(sampled), np.int32))
+        self._finished = self.scheduler.commit(self._step, result)
         self.scheduler.cache.check_integrity()
-        return [int(request.request_id) for request in finished]
+        return [int(request.request_id) for request in self._finished]
 
     def abort(self, request_id: int) -> None:
         """Abort."""
@@ -111,7 +110,23 @@ class PagedKVSchedulerAdapter(SchedulerAdapter):
         """Blank and evictable blocks."""
         return self.scheduler.cache.pool.num_free
 
+    def output_ids(self, request_id: int) -> Sequence[int]:
+        """The tokens of a request that the last step has finished."""
+        [request] = [each for each in self._finished if each.request_id == request_id]
+        tokens: list[int] = request.finished[0].output_ids.tolist()
+        return tokens
 
-def _id(sequence: object) -> int:
-    request_id = sequence.request.request_id  # type: ignore[attr-defined]
-    return int(request_id)
+    def _tokens(self, sampled: Mapping[int, int]) -> Sequence[int]:
+        """A token for each place of the step; what stands in that of an aborted request does not matter."""
+        return [sampled.get(_id(each), 0) for each in self._step.sampling()]
+
+
+def parts_of(step: ScheduledStep) -> list[Scheduled]:
+    """What a step computes, request by request."""
+    decodes = zip(step.decodes.sequences, step.decodes.positions.tolist(), strict=True)
+    parts = [Scheduled(_id(each), position, 1) for each, position in decodes]
+    return parts + [Scheduled(_id(each.sequence), each.start, each.num_tokens) for each in step.chunks]
+
+
+def _id(sequence: SequenceState) -> int:
+    return int(sequence.request.request_id)

@@ -23,6 +23,8 @@ class SchedulerFeature(enum.Flag):
     """Requests that come later, with the same priority, do not keep an earlier one waiting for ever."""
     CACHED_TOKENS = enum.auto()
     """A request may start behind tokens whose KV is there: from a prefix cache, or back from a swap."""
+    OUTPUTS = enum.auto()
+    """`output_ids` says which tokens a request got."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class SchedulerAdapter(Adapter):
         max_overhead_blocks: blocks that a request may need or hold beyond those of its prompt and
             `max_tokens`.
         max_idle_s: how long it may run nothing on purpose, with work there and room for it, to form a batch.
+        unfair_s: with FAIR, how long requests that come later may go before one that waits.
         wait_ratio: a request takes at most so many times the steps that it and what was ahead of it would
             take one after another.
         usable_blocks: blocks less those that the engine reserves; set it after `super().__init__`.
@@ -113,6 +116,7 @@ class SchedulerAdapter(Adapter):
     block_sizes: ClassVar[Sequence[int]] = (1, 2, 4)
     max_overhead_blocks: ClassVar[int] = 0
     max_idle_s: ClassVar[float] = 0.0
+    unfair_s: ClassVar[float] = 0.0
     wait_ratio: ClassVar[float] = 2.0
 
     usable_blocks: int
@@ -166,3 +170,7 @@ class SchedulerAdapter(Adapter):
     @abc.abstractmethod
     def num_free_blocks(self) -> int:
         """Blocks that requests could still obtain, evictable cached ones included."""
+
+    def output_ids(self, request_id: int) -> Sequence[int]:
+        """The tokens that were sampled for a request which the last commit has finished. For OUTPUTS."""
+        raise NotImplementedError

@@ -1,5 +1,6 @@
 """A scheduler whose every step is verified, with a model that samples one token at a time."""
 
+import math
 from collections.abc import Sequence
 from operator import index
 
@@ -18,8 +19,8 @@ from pytest_pagedkv.conformance.scheduler.ledger import (
     can_run,
     check_budget,
     check_free,
+    check_refusal,
     meet,
-    must_be_taken,
     usable,
 )
 from pytest_pagedkv.conformance.violation import InvariantViolation
@@ -29,6 +30,9 @@ __all__ = ["CheckedScheduler"]
 
 STEP_S = 0.01
 """Virtual time that a step takes."""
+
+_FAR = 1000
+"""Distance of the tokens of two requests."""
 
 _SHOWN = 10
 """Requests that a report lists."""
@@ -90,6 +94,12 @@ class CheckedScheduler(Checked):
         """Blocks that requests can have."""
         return self._scheduler.usable_blocks
 
+    @property
+    def _unfair_s(self) -> float:
+        """How long requests that come later may go before one that waits."""
+        scheduler = self._scheduler
+        return scheduler.unfair_s if SchedulerFeature.FAIR in scheduler.features else math.inf
+
     # ---- operations
 
     @operation
@@ -150,7 +160,7 @@ class CheckedScheduler(Checked):
         try:
             self._call(self._scheduler.add_request, (Refused,), request)
         except Refused as refused:
-            self._check_refusal(request, refused)
+            check_refusal(self._scheduler, request, refused)
             return False
         scheduler, length = self._scheduler, len(request.token_ids)
         if not can_run(scheduler, request):
@@ -161,22 +171,12 @@ class CheckedScheduler(Checked):
                 f"{scheduler.token_budget} tokens in a step",
             )
         work = -(-length // scheduler.token_budget) + request.max_tokens
-        new = Live(request, work, list(request.token_ids))
-        meet(new, self.live.values(), is_fair=SchedulerFeature.FAIR in scheduler.features)
+        is_due = self._unfair_s == 0
+        new = Live(request, work, self.now, is_due, list(request.token_ids))
+        meet(new, self.live.values())
         self.live[request.request_id] = new
         self._aborted.discard(request.request_id)
         return True
-
-    def _check_refusal(self, request: Request, refused: Refused) -> None:
-        if must_be_taken(self._scheduler, request):
-            raise InvariantViolation(
-                "refusal", f"request {request.request_id} fits an empty pool, and was refused: {refused}"
-            )
-        if not refused.needed > refused.available:
-            raise InvariantViolation(
-                "refusal",
-                f"the numbers do not say why: needed {refused.needed}, available {refused.available}",
-            )
 
     # ---- steps
 
@@ -193,6 +193,8 @@ class CheckedScheduler(Checked):
     def _schedule(self) -> None:
         if self.in_flight is not None:
             raise ValueError("a step is in flight: commit it first")
+        for one in self.live.values():
+            one.note_wait(self.now, self._unfair_s)
         step = usable(self._call(self._scheduler.schedule, ()))
         self.in_flight = step
         self._check_ids(step)
@@ -222,7 +224,7 @@ class CheckedScheduler(Checked):
             raise InvariantViolation(
                 "known-request", f"request {one.request.request_id} is preempted, and is not running"
             )
-        one.is_running, one.num_computed = False, 0
+        one.is_running, one.num_computed, one.since = False, 0, self.now
         one.preemptions += 1
         one.check_preemptions()
 
@@ -285,7 +287,7 @@ class CheckedScheduler(Checked):
                 one = self.live[part.request_id]
                 one.num_computed = part.start + part.num_tokens
                 if one.num_computed == len(one.tokens):
-                    sampled[part.request_id] = -1 - part.request_id
+                    sampled[part.request_id] = _token(one)
         finished = self._call(self._scheduler.commit, (), dict(sampled))
         self.in_flight = None
         for request_id, token in sampled.items():
@@ -304,7 +306,9 @@ class CheckedScheduler(Checked):
                 f"requests {sorted(done)} have their last token with this step; told is {sorted(finished)}",
             )
         for request_id in done:
-            del self.live[request_id]
+            one = self.live.pop(request_id)
+            if SchedulerFeature.OUTPUTS in self._scheduler.features:
+                one.check_outputs(self._call(self._scheduler.output_ids, (), request_id))
 
     def _free(self) -> int:
         return index(self._call(self._scheduler.num_free_blocks, ()))
@@ -318,3 +322,8 @@ class CheckedScheduler(Checked):
         ]
         rows += [f"and {len(self.live) - _SHOWN} more"] if len(self.live) > _SHOWN else []
         return "\n".join([*rows, f"in flight: {self.in_flight}"])
+
+
+def _token(one: Live) -> int:
+    """The next token of a request, which no other one has."""
+    return -1 - one.num_generated - _FAR * one.request.request_id

@@ -8,6 +8,7 @@ __all__ = ["INVARIANTS"]
 INVARIANTS: Mapping[str, str] = MappingProxyType(
     {
         "finishes": "an accepted request finishes once, in the step in which it gets its last token",
+        "outputs": "a finished request has the tokens that were sampled for it, in their order",
         "refusal": "a request that can never run is refused at once, with numbers that say so; any other is "
         "taken",
         "budget": "a step has at most token_budget tokens and max_running requests",

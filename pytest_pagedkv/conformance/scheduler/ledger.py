@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from operator import index
 
 from pytest_pagedkv.conformance.scheduler.adapter import (
+    Refused,
     Request,
     Scheduled,
     SchedulerAdapter,
@@ -13,7 +14,7 @@ from pytest_pagedkv.conformance.scheduler.adapter import (
 )
 from pytest_pagedkv.conformance.violation import InvariantViolation
 
-__all__ = ["Live", "can_run", "check_budget", "check_free", "meet", "must_be_taken", "usable"]
+__all__ = ["Live", "can_run", "check_budget", "check_free", "check_refusal", "meet", "usable"]
 
 _SLACK_STEPS = 4
 """Steps that are granted on top of the bound of waits."""
@@ -29,6 +30,8 @@ class Live:
         num_computed: leading tokens whose KV is in its blocks.
         is_running: it has blocks.
         work: steps that it would take alone.
+        since: when it came, or lost its blocks.
+        is_due: nobody who comes from now on goes before it, unless more urgent.
         work_ahead: steps that the requests which may go first would take, one after another.
         steps: steps since it came that ran anything.
         preemptions: how often it was preempted.
@@ -37,6 +40,8 @@ class Live:
 
     request: Request
     work: int
+    since: float
+    is_due: bool
     tokens: list[int] = field(default_factory=list)
     num_computed: int = 0
     is_running: bool = False
@@ -49,6 +54,10 @@ class Live:
     def num_generated(self) -> int:
         """Tokens that were sampled for it."""
         return len(self.tokens) - len(self.request.token_ids)
+
+    def note_wait(self, now: float, unfair_s: float) -> None:
+        """Note that a step is being chosen: whoever has waited for `unfair_s` is passed by nobody now."""
+        self.is_due = self.is_due or (not self.is_running and now - self.since > unfair_s)
 
     def check_wait(self, ratio: float) -> None:
         """Check that it is not taking too long.
@@ -79,15 +88,27 @@ class Live:
                 f"{len(self.beside)} other requests were live beside it",
             )
 
+    def check_outputs(self, told: Iterable[int]) -> None:
+        """Check the tokens that the scheduler says it got.
 
-def meet(new: Live, others: Iterable[Live], *, is_fair: bool) -> None:
+        Raises:
+            InvariantViolation: they are others.
+        """
+        tokens, outputs = [index(token) for token in told], self.tokens[len(self.request.token_ids) :]
+        if tokens != outputs:
+            raise InvariantViolation(
+                "outputs", f"request {self.request.request_id} got the tokens {outputs}, and has {tokens}"
+            )
+
+
+def meet(new: Live, others: Iterable[Live]) -> None:
     """Note that a new request is live beside others: who is ahead of whom."""
     request = new.request
     for other in others:
         new.beside.add(other.request.request_id)
         other.beside.add(request.request_id)
         new.work_ahead += other.work
-        if request.priority < other.request.priority or not is_fair:
+        if request.priority < other.request.priority or not other.is_due:
             other.work_ahead += new.work
 
 
@@ -99,11 +120,28 @@ def can_run(scheduler: SchedulerAdapter, request: Request) -> bool:
     )
 
 
-def must_be_taken(scheduler: SchedulerAdapter, request: Request) -> bool:
+def _must_be_taken(scheduler: SchedulerAdapter, request: Request) -> bool:
     """Whether it may not be refused: with the last token, the overhead, and recomputed at once if need be."""
     length = len(request.token_ids) + request.max_tokens
     needed = _blocks(scheduler, length) + scheduler.max_overhead_blocks
     return needed <= scheduler.usable_blocks and (_is_chunked(scheduler) or length <= scheduler.token_budget)
+
+
+def check_refusal(scheduler: SchedulerAdapter, request: Request, refused: Refused) -> None:
+    """Check that a request was refused for good, and that the numbers say so.
+
+    Raises:
+        InvariantViolation: it was not, or they do not.
+    """
+    if _must_be_taken(scheduler, request):
+        raise InvariantViolation(
+            "refusal", f"request {request.request_id} fits an empty pool, and was refused: {refused}"
+        )
+    if not refused.needed > refused.available:
+        raise InvariantViolation(
+            "refusal",
+            f"the numbers do not say why: needed {refused.needed}, available {refused.available}",
+        )
 
 
 def _is_chunked(scheduler: SchedulerAdapter) -> bool:

@@ -39,16 +39,18 @@ class SchedulerConformance:
         adapter_type: what an adapter has to be.
         adapter: the scheduler that is tested; None for that of --pagedkv-adapter.
         call_limit_s: how long a call may take, on the clock.
+        case_share: share of the profile's random programs that are tried.
     """
 
     adapter_type: ClassVar[type[Adapter]] = SchedulerAdapter
     adapter: ClassVar[type[SchedulerAdapter] | None] = None
     call_limit_s: ClassVar[float] = 10.0
+    case_share: ClassVar[float] = 1.0
 
     def test_random_programs(self, pagedkv_adapter: type[SchedulerAdapter]) -> None:
         """Whatever comes, runs and is aborted in whatever order: what was taken finishes."""
         with reporting(pagedkv_adapter):
-            run_programs(SchedulerMachine, pagedkv_adapter, Watch(self.call_limit_s), share=1.0)
+            run_programs(SchedulerMachine, pagedkv_adapter, Watch(self.call_limit_s), self.case_share)
 
     def test_one_that_can_never_run(self, pagedkv_adapter: type[SchedulerAdapter]) -> None:
         """A request that exceeds the pool is refused, and the next one runs."""
@@ -67,6 +69,17 @@ class SchedulerConformance:
                 checked.add(request_id, _tokens(pagedkv_adapter, stream), 4)
                 if request_id == 5:  # the stream fills the pool by now
                     checked.add(0, _tokens(pagedkv_adapter, waiting), 1)
+                checked.step()
+            checked.close()
+
+    def test_urgent_first(self, pagedkv_adapter: type[SchedulerAdapter]) -> None:
+        """An urgent request does not wait for a stream of less urgent ones that come after it."""
+        _need(pagedkv_adapter, SchedulerFeature.PRIORITY)
+        with self._checked(pagedkv_adapter, 7) as checked:
+            for request_id in range(1, _STREAM):
+                checked.add(request_id, _tokens(pagedkv_adapter, 2), 4, 2)
+                if request_id == 5:
+                    checked.add(0, _tokens(pagedkv_adapter, 3), 1, 1)
                 checked.step()
             checked.close()
 

@@ -96,6 +96,19 @@ class RefusesWithoutNumbers(ReferenceScheduler):
             raise Refused(0, 0) from None
 
 
+@planted("outputs", RANDOM)
+class LosesATokenWhenPreempting(ReferenceScheduler):
+    """Tells one token less of a request that was preempted."""
+
+    def preempt(self, entry):
+        super().preempt(entry)
+        entry.is_short = True
+
+    def output_ids(self, request_id):
+        tokens = super().output_ids(request_id)
+        return tokens[:-1] if hasattr(self.done[request_id], "is_short") else tokens
+
+
 # ---- steps
 
 
@@ -389,6 +402,14 @@ class LastComeFirstServed(ReferenceScheduler):
 
     def order(self, entry):
         return -entry.arrival
+
+
+@planted("bounded-wait", "test_urgent_first")
+class LeastUrgentFirst(ReferenceScheduler):
+    """Takes a large number for an urgent one."""
+
+    def order(self, entry):
+        return -entry.request.priority, entry.arrival
 
 
 @planted("bounded-preemption", "test_long_prompt")

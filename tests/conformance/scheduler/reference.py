@@ -37,7 +37,12 @@ class ReferenceScheduler(SchedulerAdapter):
     once. Blocks that an abort gives back during a step are free after it.
     """
 
-    features = SchedulerFeature.CHUNKED_PREFILL | SchedulerFeature.PRIORITY | SchedulerFeature.FAIR
+    features = (
+        SchedulerFeature.CHUNKED_PREFILL
+        | SchedulerFeature.PRIORITY
+        | SchedulerFeature.FAIR
+        | SchedulerFeature.OUTPUTS
+    )
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class ReferenceScheduler(SchedulerAdapter):
         self.deferred = 0
         self.in_flight = False
         self.num_arrivals = 0
+        self.done: dict[int, Entry] = {}
 
     # ---- requests
 
@@ -186,9 +192,14 @@ class ReferenceScheduler(SchedulerAdapter):
 
     def finish(self, entry: Entry) -> None:
         """Forget a request that is done."""
-        del self.entries[entry.request.request_id]
+        self.done[entry.request.request_id] = self.entries.pop(entry.request.request_id)
         self.running.remove(entry)
         self.give_back(entry)
+
+    def output_ids(self, request_id: int) -> Sequence[int]:
+        """The generated tokens of a request that is done."""
+        entry = self.done[request_id]
+        return entry.tokens[len(entry.request.token_ids) :]
 
     # ---- blocks
 
