@@ -64,16 +64,16 @@ def draw(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     A row's tokens depend on nothing but the row and its numbers: the sums are exact.
 
     Args:
-        probabilities: `[rows, vocab]` (float32), adding up to anything between 2**-40 and 2**12.
+        probabilities: `[rows, vocab]` (float32), adding up to 2**12 at most.
         uniforms: numbers above 0 and below 1. Shape `[rows, draws]` (float64).
 
     Returns:
-        `[rows, draws]` (int64); tokens without probability are never among them.
+        `[rows, draws]` (int64). Tokens without probability are never among them; -1 where all are.
     """
     masses = _as_integers(probabilities).cumsum(-1)
     total = masses[:, -1:]
     quantiles = torch.minimum((uniforms * total).long(), total - 1)
-    return torch.searchsorted(masses, quantiles, right=True)
+    return torch.searchsorted(masses, quantiles, right=True).masked_fill(total == 0, -1)
 
 
 def _as_integers(probabilities: torch.Tensor) -> torch.Tensor:

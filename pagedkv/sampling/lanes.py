@@ -70,7 +70,7 @@ class GreedyLane(Lane):
     """Rows that take the likeliest token."""
 
     def choose(self, logits: torch.Tensor, lengths: Lengths) -> torch.Tensor:
-        """The tokens; -1 where there is no finite score. Shape `[rows, width]` (int64)."""
+        """The tokens; -1 where the best score is not finite. Shape `[rows, width]` (int64)."""
         scores = logits[self.index]
         if self._repetition is not None:
             scores = self.penalised(scores.float(), lengths)
@@ -99,17 +99,22 @@ class DrawnLane(Lane):
         self._top_p = column([row.params.top_p for row in rows], torch.float64)
 
     def choose(self, logits: torch.Tensor, lengths: Lengths) -> torch.Tensor:
-        """The tokens; -1 where there is no finite score. Shape `[rows, width]` (int64)."""
+        """The tokens; -1 where the best score is not finite. Shape `[rows, width]` (int64)."""
         positions = lengths.num_tokens[self.places, None] - self._num_prompt
-        uniforms = torch.from_numpy(uniform(self._seeds, self._samples, positions)).to(logits.device)
+        uniforms = torch.from_numpy(uniform(self._seeds, self._samples, positions))
+        return draw(self.probabilities(logits, lengths), uniforms.to(logits.device))
+
+    def probabilities(self, logits: torch.Tensor, lengths: Lengths) -> torch.Tensor:
+        """What is drawn from: of each row, the tokens' probabilities, but for a factor.
+
+        Returns:
+            `[rows, vocab]` (float32); zeros where the best score is not finite.
+        """
         scores = self.penalised(logits[self.index].float(), lengths) / self._temperatures
         if self.kind.has_top_k:
             scores = keep_top_k(scores, self._top_k, self._largest_k)
-        is_finite = scores.amax(-1, keepdim=True).isfinite()
-        probabilities = scores.softmax(-1).masked_fill(~is_finite, 1)
-        if self.kind.has_top_p:
-            probabilities = keep_top_p(probabilities, self._top_p)
-        return draw(probabilities, uniforms).masked_fill(~is_finite, -1)
+        probabilities = scores.softmax(-1).nan_to_num_(0)
+        return keep_top_p(probabilities, self._top_p) if self.kind.has_top_p else probabilities
 
 
 class BeamLane(Lane):
@@ -122,7 +127,7 @@ class BeamLane(Lane):
         self.counts = [min(row.num_candidates, vocab_size) for row in rows]
 
     def choose(self, logits: torch.Tensor, lengths: Lengths) -> tuple[torch.Tensor, torch.Tensor]:
-        """The best tokens, best first, and their log-probabilities; -1 first where there is no finite score.
+        """The best tokens and their log-probabilities, best first; tokens of -1 where none is finite.
 
         Returns:
             Both of shape `[rows, most that one wants]`, int64 and float32.

@@ -32,7 +32,7 @@ def uniform(
     """
     bits = np.zeros(1, np.uint64)  # arrays wrap around; numpy warns about scalars that do
     for part in (seeds, sample_indices, positions):
-        bits = _mix(bits ^ np.atleast_1d(np.asarray(part)).astype(np.uint64, copy=False))
+        bits = _mix(bits ^ np.atleast_1d(np.asarray(part, np.uint64)))
     return ((bits >> _UNUSED_BITS).astype(np.float64) + 0.5) * _RESOLUTION
 
 

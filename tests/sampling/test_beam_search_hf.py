@@ -1,6 +1,7 @@
 """Beam search finds what transformers' own finds, on tiny random models that run without a cache."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ import transformers
 
 from pagedkv.sampling import SamplingParams
 from pagedkv.sampling.beam_search import BeamSearch, Hypothesis
+from pagedkv.sampling.sampler import Sampler
+from tests.sampling.steps import Member, step_of
 
 VOCAB = 24
 MAX_TOKENS = 12
+ENDS = (2, 9, 16, 20, 5)
 PROMPT = [3, 1, 4, 1, 5]
 
 
@@ -49,19 +53,16 @@ def ours(
     model: Any, params: SamplingParams, ends: Sequence[int], max_tokens: int = MAX_TOKENS
 ) -> list[Hypothesis]:
     """Search with one forward of whole sequences a step."""
-    search = BeamSearch(params, ends, max_tokens)
-    beams = [PROMPT]
+    search, sampler = BeamSearch(params, ends, max_tokens), Sampler()
+    beams: list[list[int]] = [[]]
     while not search.is_done:
-        logprobs = model(torch.tensor(beams)).logits[:, -1].float().log_softmax(-1)
-        best = logprobs.topk(params.beam_width + max(params.beam_width, len(ends)))
-        candidates = [
-            list(zip(ids, values, strict=True))
-            for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
-        tokens = search.advance(candidates)
-        going_on = [(beam, family) for beam, family in zip(beams, tokens, strict=True) if family]
-        firsts = [[*beam, family[0]] for beam, family in going_on]
-        beams = firsts + [[*beam, token] for beam, family in going_on for token in family[1:]]
+        logits = model(torch.tensor([[*PROMPT, *tokens] for tokens in beams])).logits[:, -1]
+        step = step_of(prefills=[Member(params, PROMPT, tokens, stop_token_ids=ends) for tokens in beams])
+        candidates = sampler.sample(logits, step).candidates
+        families = search.advance([candidates[place] for place in range(len(beams))])
+        going_on = [(tokens, family) for tokens, family in zip(beams, families, strict=True) if family]
+        beams = [[*tokens, family[0]] for tokens, family in going_on]
+        beams += [[*tokens, token] for tokens, family in going_on for token in family[1:]]
     return search.results()
 
 
@@ -79,6 +80,7 @@ def theirs(
         num_return_sequences=params.n,
         length_penalty=params.length_penalty,
         early_stopping=params.early_stopping,
+        repetition_penalty=float(params.repetition_penalty),
         max_new_tokens=max_tokens,
         eos_token_id=list(ends) or None,
         pad_token_id=VOCAB - 1,
@@ -93,6 +95,7 @@ def theirs(
 def check(
     model: Any, params: SamplingParams, ends: Sequence[int], max_tokens: int = MAX_TOKENS
 ) -> list[Hypothesis]:
+    """Compare tokens and scores."""
     found = ours(model, params, ends, max_tokens)
     tokens, scores = theirs(model, params, ends, max_tokens)
     assert [list(each.token_ids) for each in found] == tokens
@@ -107,11 +110,12 @@ def check(
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("length_penalty", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("ends", [(), (7,), (2, 9, 16, 20, 5)], ids=["no end", "one end", "five ends"])
+@pytest.mark.parametrize("ends", [(), (7,), ENDS], ids=["no end", "one end", "five ends"])
 @pytest.mark.parametrize("width", [2, 4])
 def test_as_generate(
     models: list[Any], width: int, ends: Sequence[int], length_penalty: float, early_stopping: bool
 ) -> None:
+    """Ends, penalties and counts of results."""
     for at, model in enumerate(models):
         params = SamplingParams(
             beam_width=width,
@@ -120,3 +124,31 @@ def test_as_generate(
             early_stopping=early_stopping,
         )
         check(model, params, ends)
+
+
+@pytest.mark.parametrize("repetition_penalty", [0.7, 1.4])
+def test_as_generate_with_a_repetition_penalty(models: list[Any], repetition_penalty: float) -> None:
+    """The penalty is on log-probabilities, which are not normalised again."""
+    params = SamplingParams(beam_width=3, n=3, repetition_penalty=repetition_penalty)
+    found = [check(model, params, (7,)) for model in models]
+    plain = [ours(model, SamplingParams(beam_width=3, n=3), (7,)) for model in models]
+    assert found != plain
+
+
+@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1])
+@pytest.mark.parametrize("max_tokens", [1, 2, 30])
+def test_as_generate_at_other_lengths(models: list[Any], max_tokens: int, length_penalty: float) -> None:
+    """The shortest searches, longer ones, and scores that length makes worse."""
+    params = SamplingParams(beam_width=4, n=4, length_penalty=length_penalty)
+    for model in models[:2]:
+        check(model, params, (2, 9), max_tokens)
+
+
+def test_the_models_put_searches_to_the_test(models: list[Any]) -> None:
+    """Results of several lengths, that end by themselves or not; early stopping makes a difference."""
+    params = SamplingParams(beam_width=4, n=4)
+    patient = [ours(model, params, ENDS) for model in models]
+    hasty = [ours(model, replace(params, early_stopping=True), ENDS) for model in models]
+    assert {each.finish_reason for found in patient for each in found} == {"stop", "length"}
+    assert len({len(each.token_ids) for found in patient for each in found}) > 3
+    assert sum(one != other for one, other in zip(patient, hasty, strict=True)) > 1

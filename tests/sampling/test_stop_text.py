@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pagedkv.sampling.detokenizer import Detokenizer
 from pagedkv.sampling.stop_text import TextReader
+from tests.examples import examples
 from tests.sampling.texts import (
     SAMPLE,
     ByteTokenizer,
@@ -49,6 +50,7 @@ def ids(tokenizer: Any, text: str) -> list[int]:
     return list(getattr(found, "ids", found))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 256), max_size=80), st.booleans())
 @example([0xF0, 0x9F, 0x91] * 30, True)
 @example([0xE4, 256, 0xBD, 256, 256, 0xA0], True)
@@ -59,7 +61,7 @@ def test_any_bytes_at_all(token_ids: list[int], skips: bool) -> None:
     assert reader.num_tokens == len(token_ids)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(120), deadline=None)
 @given(data=st.data(), skips=st.booleans())
 def test_any_tokens_of_a_byte_level_tokenizer(data: st.DataObject, skips: bool) -> None:
     """Tokens in an order in which no text has them."""
@@ -70,7 +72,7 @@ def test_any_tokens_of_a_byte_level_tokenizer(data: st.DataObject, skips: bool) 
     assert "".join(told) == tokenizer.decode(token_ids, skip_special_tokens=skips)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(120), deadline=None)
 @given(text=TEXTS)
 @example(text="\ufffd \ufffd\ufffdx\ufffd")
 def test_a_text(tokenizer: Any, text: str) -> None:
@@ -80,7 +82,7 @@ def test_a_text(tokenizer: Any, text: str) -> None:
     assert "".join(told) == tokenizer.decode(token_ids, skip_special_tokens=True)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=TEXTS, stop=st.lists(st.text(ALPHABET, min_size=1, max_size=4), min_size=1, max_size=3))
 @example(text="aab" * 9, stop=["aabaabb"])
 @example(text="abab", stop=["bb", "bab", "ab"])
@@ -101,6 +103,7 @@ def test_the_first_stop_text_ends_it(tokenizer: Any, text: str, stop: list[str])
     assert reader.num_tokens == next(n for n, text in enumerate(certain, 1) if len(text) >= end)
 
 
+@settings(deadline=None)
 @given(st.text("ab", max_size=40), st.text("ab", min_size=1, max_size=5))
 def test_what_is_held_back_is_no_more_than_a_stop_text_could_need(text: str, stop: str) -> None:
     """The longest end of the text that the stop text begins with."""
