@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pagedkv import BlockManager
+    from pagedkv.clock import VirtualClock
+    from pagedkv.engine import Engine
     from pagedkv.traces import Trace
     from pytest_pagedkv.adapter import Adapter
     from pytest_pagedkv.compiler import Resources
@@ -22,8 +24,10 @@ __all__ = [
     "pagedkv_adapter",
     "pagedkv_benchmark",
     "pagedkv_cache",
+    "pagedkv_clock",
     "pagedkv_compiled",
     "pagedkv_device",
+    "pagedkv_engine",
     "pagedkv_seed",
     "pagedkv_trace",
 ]
@@ -67,6 +71,35 @@ def pagedkv_cache(_pagedkv_recorder: "Recorder") -> "Iterator[Callable[..., Bloc
     yield make
     for cache in _pagedkv_recorder.caches:
         cache.check_integrity()
+
+
+@pytest.fixture
+def pagedkv_clock() -> "VirtualClock":
+    """A clock that stands at 0 until it is told to advance; the one of `pagedkv_engine`."""
+    from pagedkv.clock import VirtualClock
+
+    return VirtualClock()
+
+
+@pytest.fixture
+def pagedkv_engine(
+    _pagedkv_recorder: "Recorder", pagedkv_clock: "VirtualClock"
+) -> "Iterator[Callable[..., Engine]]":
+    """Makes engines on a virtual clock, `pagedkv_engine(num_blocks=64, policy="lifo", device="l4")`.
+
+    They take the settings of caches and schedulers; device, model and seed of the simulation. At the end they
+    are closed, and it is checked that the books balance and that every block has come home.
+    """
+    from pytest_pagedkv.perf.engines import WatchedEngine, simulated_engine
+
+    def make(*, device: str = "h200", model: str = "llama-3-8b", seed: int = 0, **settings: Any) -> "Engine":
+        engine = simulated_engine(pagedkv_clock, settings, device=device, model=model, seed=seed)
+        _pagedkv_recorder.watch(WatchedEngine(engine))
+        return engine
+
+    yield make
+    for watched in _pagedkv_recorder.caches:
+        watched.check_integrity()
 
 
 @pytest.fixture(scope="session")
