@@ -15,7 +15,7 @@ class Repetition:
     """Penalties of sequences for the tokens that are in them, prompts and outputs alike.
 
     The tokens are kept as a mask on the device. A step that follows upon the last one adds one token to each
-    sequence; behind any other, the mask is made anew.
+    sequence; behind any other, all tokens are marked again.
 
     Args:
         sequences: of each row, its sequence.
@@ -54,7 +54,6 @@ class Repetition:
         return torch.where(self._seen, penalised, scores)
 
     def _mark_all(self, lengths: Int64s) -> None:
-        self._seen.zero_()
         tokens = [s.token_ids(0, n) for s, n in zip(self._sequences, lengths.tolist(), strict=True)]
         rows = np.repeat(np.arange(len(tokens)), [len(ids) for ids in tokens])
         self._mark(rows, np.concatenate(tokens))

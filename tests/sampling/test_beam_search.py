@@ -144,6 +144,14 @@ def test_of_equal_candidates_the_better_beam_and_the_lower_token_come_first() ->
     assert search.advance([[(5, -1.0)], [(3, -1.0), (1, -1.0)]]) == [[5], [1]]
 
 
+def test_the_better_beam_is_the_likelier_one() -> None:
+    """Not the one that lies before it."""
+    search = BeamSearch(SamplingParams(beam_width=3), [], 10)
+    assert search.advance([[(1, -1.0), (2, -2.0), (3, -3.0)]]) == [[1, 2, 3]]
+    assert search.advance([[(4, -5.0)], [(5, -1.0)], [(6, -1.0)]]) == [[4], [5], [6]]
+    assert search.advance([[(7, -1.0)], [(7, -4.0)], [(7, -3.0), (8, -3.0)]]) == [[], [7], [7, 8]]
+
+
 def test_beams_are_in_the_order_of_the_requests_sequences() -> None:
     """A new beam comes behind all that go on, however good it is."""
     search = BeamSearch(SamplingParams(beam_width=3), [], 10)

@@ -61,6 +61,15 @@ def test_any_bytes_at_all(token_ids: list[int], skips: bool) -> None:
     assert reader.num_tokens == len(token_ids)
 
 
+@pytest.mark.parametrize("text", ["👋", "我", "ö", "x"])
+def test_a_character_behind_any_number_of_bytes_that_are_none(text: str) -> None:
+    """Such bytes are told of before a character follows, and the first bytes of one are not among them."""
+    for num_bytes in range(40):
+        told = read_all(TextReader(BYTES), [*[0xFF] * num_bytes, *BYTES.encode(text)])
+        assert "".join(told) == "\ufffd" * num_bytes + text
+    assert max(map(len, told)) <= 16
+
+
 @settings(max_examples=examples(120), deadline=None)
 @given(data=st.data(), skips=st.booleans())
 def test_any_tokens_of_a_byte_level_tokenizer(data: st.DataObject, skips: bool) -> None:
@@ -86,6 +95,8 @@ def test_a_text(tokenizer: Any, text: str) -> None:
 @given(text=TEXTS, stop=st.lists(st.text(ALPHABET, min_size=1, max_size=4), min_size=1, max_size=3))
 @example(text="aab" * 9, stop=["aabaabb"])
 @example(text="abab", stop=["bb", "bab", "ab"])
+@example(text="baaab", stop=["aab"])
+@example(text="aab", stop=["b", "ab"])
 def test_the_first_stop_text_ends_it(tokenizer: Any, text: str, stop: list[str]) -> None:
     """Found with the token that completes it, and left out; nothing of it was told before."""
     token_ids = ids(tokenizer, text)
