@@ -93,8 +93,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--prefix-model",
         metavar="none|shared:N",
-        help="for traces without block ids, which sequential and simulated mode need: prompts share nothing, or "
-        "all begin with the same N tokens",
+        help="for traces without block ids, which sequential and simulated mode need: prompts share nothing, "
+        "or all begin with the same N tokens",
     )
     parser.add_argument(
         "--tokenizer", metavar="NAME", help="for traces of text: a name or path for transformers"

@@ -156,9 +156,8 @@ def run(
 
 def json_text(result: "SimulationResult", about: Mapping[str, object]) -> str:
     """One JSON object: numbers and settings a line each, then series and timelines a column each."""
-    lines = [
-        f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in (result.as_dict() | about).items()
-    ]
+    plain = {**result.as_dict(), **about}
+    lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in plain.items()]
     for name, columns in (("series", result.over_time()), ("timelines", result.timeline_columns())):
         inner = ",\n".join(
             f"    {json.dumps(column)}: {json.dumps(values)}" for column, values in columns.items()

@@ -17,8 +17,8 @@ __all__ = ["DEFAULT_PEAK", "SimulatedExecutor"]
 
 Uint64s = NDArray[np.uint64]
 
-DEFAULT_PEAK = 1.0
-"""See `SimulatedExecutor`; with this, beams share blocks as they do in the PagedAttention paper."""
+DEFAULT_PEAK = 32.0
+"""See `SimulatedExecutor`, and docs/simulation.md for what beams share with it."""
 
 _HIGHEST_SEED = 2**64 - 1
 _UNIT_BITS = 24

@@ -126,7 +126,25 @@ PRESETS = {
     ),
     "samples": Workload(message_tokens_mean=300.0, num_samples=4),
     "beams": Workload(message_tokens_mean=300.0, beam_width=4),
+    # means of both: figure 11 of "Efficient Memory Management for Large Language Model Serving with
+    # PagedAttention", SOSP 2023; prompts and answers beyond 2048 tokens are cut there. The spreads are ours:
+    # with them parallel samples share as many blocks as figure 15 says.
+    "alpaca": Workload(
+        message_tokens_mean=19.31,
+        message_tokens_sigma=0.7,
+        output_tokens_mean=58.45,
+        output_tokens_sigma=0.9,
+        max_prompt_tokens=2048,
+    ),
+    "sharegpt": Workload(
+        message_tokens_mean=161.31,
+        message_tokens_sigma=0.5,
+        output_tokens_mean=337.99,
+        output_tokens_sigma=0.7,
+        max_prompt_tokens=2048,
+    ),
 }
 """Workloads by name, shaped after public traces: chat (Azure conversations, with turns), code and bursty
 (Azure code: completions, and their bursts), agentic (coding agents), samples and beams (parallel sampling and
-beam search over single prompts)."""
+beam search over single prompts), alpaca and sharegpt (single prompts with the mean lengths of these data
+sets; set num_samples or beam_width)."""
