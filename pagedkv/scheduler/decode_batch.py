@@ -1,14 +1,18 @@
-"""The sequences that decode, as arrays that are rebuilt only when somebody joins or leaves."""
+"""The sequences that decode, as lists and arrays that change only where somebody joins or leaves."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
+from pagedkv.block_ids import Int64s
 from pagedkv.scheduler.state import RequestState, SequenceState
 
 __all__ = ["DecodeBatch", "Members"]
 
 
+@dataclass(frozen=True, slots=True)
 class Members:
     """Sequences of some requests, a request's next to each other.
 
@@ -19,24 +23,48 @@ class Members:
         changes: a number that no other members of the same batch have.
     """
 
-    __slots__ = ("changes", "rows", "seq_ids", "sequences")
+    sequences: list[SequenceState]
+    seq_ids: list[int]
+    rows: Int64s
+    changes: int
 
-    def __init__(self, requests: Iterable[RequestState], changes: int) -> None:
-        self.sequences: list[SequenceState] = [each for request in requests for each in request.sequences]
-        self.seq_ids: list[int] = [each.seq_id for each in self.sequences]
-        self.rows = np.array([each.row for each in self.sequences], np.int64)
-        self.changes = changes
+    @classmethod
+    def of(cls, sequences: list[SequenceState], changes: int) -> Self:
+        """These sequences."""
+        rows = np.array([each.row for each in sequences], np.int64)
+        return cls(sequences, [each.seq_id for each in sequences], rows, changes)
 
     def __len__(self) -> int:
         """How many they are."""
         return len(self.seq_ids)
+
+    def plus(self, others: Sequence[SequenceState], changes: int) -> "Members":
+        """These, and others behind them."""
+        more = Members.of([*others], changes)
+        return Members(
+            self.sequences + more.sequences,
+            self.seq_ids + more.seq_ids,
+            np.concatenate((self.rows, more.rows)),
+            changes,
+        )
+
+    def without(self, some: Sequence[SequenceState], changes: int) -> "Members":
+        """These but some that stand next to each other."""
+        start = self.sequences.index(some[0])
+        stop = start + len(some)
+        return Members(
+            self.sequences[:start] + self.sequences[stop:],
+            self.seq_ids[:start] + self.seq_ids[stop:],
+            np.concatenate((self.rows[:start], self.rows[stop:])),
+            changes,
+        )
 
 
 class DecodeBatch:
     """Requests whose sequences all have one token to compute."""
 
     def __init__(self) -> None:
-        self._requests: dict[RequestState, None] = {}
+        self._requests: dict[RequestState, Sequence[SequenceState]] = {}  # and their sequences in `_members`
         self._members: Members | None = None
         self._changes = 0
 
@@ -55,17 +83,21 @@ class DecodeBatch:
 
     def join(self, request: RequestState) -> None:
         """Let a request's sequences decode from now on."""
-        self._requests[request] = None
-        self._members = None
+        mine = self._requests[request] = tuple(request.sequences)
+        if self._members is not None:
+            self._members = self._members.plus(mine, self._next())
 
     def leave(self, request: RequestState) -> None:
         """Take a request out, if it decodes."""
-        if self._requests.pop(request, False) is None:
-            self._members = None
+        mine = self._requests.pop(request, None)
+        if mine is not None and self._members is not None:
+            self._members = self._members.without(mine, self._next())
 
-    def changed(self) -> None:
-        """Say that the sequences of some request are others now."""
-        self._members = None
+    def changed(self, request: RequestState) -> None:
+        """Say that the sequences of a request are others now, or in another order."""
+        if request in self._requests:
+            self._requests[request] = tuple(request.sequences)
+            self._members = None
 
     def members(self) -> Members:
         """All of them."""
@@ -75,5 +107,8 @@ class DecodeBatch:
 
     def some(self, requests: Iterable[RequestState]) -> Members:
         """The sequences of some requests."""
+        return Members.of([each for request in requests for each in request.sequences], self._next())
+
+    def _next(self) -> int:
         self._changes += 1
-        return Members(requests, self._changes)
+        return self._changes

@@ -254,11 +254,9 @@ class Scheduler:
         if not plan.decodes.seq_ids and not plan.chunks:
             self._copies.extend(plan.copies)
             return ScheduledStep(preempted=live, wake_ns=self._admission.opens_ns)
-        number = self.cache.begin_step(
-            [*plan.decodes.seq_ids, *(chunk.sequence.seq_id for chunk in plan.chunks)]
-            if plan.chunks
-            else plan.decodes.seq_ids
-        )
+        number = self.cache.begin_step(plan.decodes.seq_ids) if plan.decodes.seq_ids else 0
+        if plan.chunks:  # retired with this number, the decoding ones are, too
+            number = self.cache.begin_step([chunk.sequence.seq_id for chunk in plan.chunks])
         copies, self._copies = [*self._copies, *plan.copies], []
         return ScheduledStep(
             number=number, decodes=plan.decodes, chunks=plan.chunks, copies=copies, preempted=live
@@ -337,7 +335,7 @@ class Scheduler:
                     self._table.replace_last(child.row, token)
                     pairs.append((parent, self._begun(child)))
             request.sequences.extend(child for _, child in pairs)
-            self._running.batch.changed()
+            self._running.batch.changed(request)
             ends.update(self._ends_of(request))
             self._fork_all([(parent, child) for parent, child in pairs if child not in ends], now_ns)
 
@@ -366,8 +364,9 @@ class Scheduler:
         for sequence, reason in ends.items():
             request = sequence.request
             self._end(sequence, reason)
-            self._running.batch.changed()
-            if not request.sequences:
+            if request.sequences:
+                self._running.batch.changed(request)
+            else:
                 finished.append(request)
                 if request.status is Status.WAITING:  # it lost its blocks when this step branched
                     self._waiting.remove(request)
@@ -407,6 +406,8 @@ def _sampled(
     if any_aborted:
         live = np.array([each.is_live for each in sequences], bool)
         sequences, token_ids = [each for each in sequences if each.is_live], np.asarray(token_ids)[live]
-    elif plan.members is not None and len(sequences) == len(plan.members):
-        return sequences, plan.members.rows, token_ids
+    elif plan.members is not None:
+        rest = [each.row for each in sequences[len(plan.members) :]]
+        rows = np.concatenate((plan.members.rows, np.array(rest, np.int64))) if rest else plan.members.rows
+        return sequences, rows, token_ids
     return sequences, np.array([each.row for each in sequences], np.int64), token_ids
