@@ -1,4 +1,4 @@
-"""A paged KV-cache engine: block pool, copy-on-write, prefix cache.
+"""A paged KV-cache engine: block pool, copy-on-write, prefix cache, scheduler, real models.
 
 Names are imported on first use, so that `import pagedkv` costs neither numpy nor torch.
 """
@@ -9,16 +9,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pagedkv.block_manager import BatchPlacement, BlockManager, Placement
     from pagedkv.block_pool import BlockPool
-    from pagedkv.config import CacheConfig
+    from pagedkv.config import CacheConfig, SchedulerConfig
+    from pagedkv.engine import Engine
+    from pagedkv.sampling import SamplingParams
 
-__all__ = ["BatchPlacement", "BlockManager", "BlockPool", "CacheConfig", "Placement"]
+__all__ = [
+    "BatchPlacement",
+    "BlockManager",
+    "BlockPool",
+    "CacheConfig",
+    "Engine",
+    "Placement",
+    "SamplingParams",
+    "SchedulerConfig",
+]
 
 _HOME = {
     "BatchPlacement": "pagedkv.block_manager",
     "BlockManager": "pagedkv.block_manager",
     "BlockPool": "pagedkv.block_pool",
     "CacheConfig": "pagedkv.config",
+    "Engine": "pagedkv.engine",
     "Placement": "pagedkv.block_manager",
+    "SamplingParams": "pagedkv.sampling",
+    "SchedulerConfig": "pagedkv.config",
 }
 
 
