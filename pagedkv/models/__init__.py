@@ -1,10 +1,10 @@
 """Models of Hugging Face transformers, unmodified, over a paged KV store. Imports torch and transformers."""
 
 from pagedkv.models.executor import TorchExecutor
-from pagedkv.models.loading import DTYPES, LoadedModel, load_model
+from pagedkv.models.loading import DTYPES, load_model
 from pagedkv.models.memory import available_memory, default_num_blocks, fit_num_blocks, make_kv_store
 from pagedkv.models.packed import PackedModel
-from pagedkv.models.spec import ModelSpec
+from pagedkv.models.spec import LoadedModel, ModelSpec
 
 __all__ = [
     "DTYPES",

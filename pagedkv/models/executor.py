@@ -3,9 +3,9 @@
 import numpy as np
 
 from pagedkv.block_manager import BlockManager
-from pagedkv.models.loading import LoadedModel
 from pagedkv.models.memory import make_kv_store
 from pagedkv.models.packed import PackedModel
+from pagedkv.models.spec import LoadedModel
 from pagedkv.sampling.sampled import Sampled
 from pagedkv.sampling.sampler import Sampler
 from pagedkv.scheduler.step import ScheduledStep

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -12,38 +11,18 @@ from transformers import AutoConfig
 
 from pagedkv.errors import ConfigError, ModelError, ModelNotFound, UnsupportedModel
 from pagedkv.models import attention
-from pagedkv.models.architectures import model_class
+from pagedkv.models.architectures import COMPARED, model_class
+from pagedkv.models.comparison import require_agreement
 from pagedkv.models.probe import probe
-from pagedkv.models.spec import ModelSpec
+from pagedkv.models.spec import LoadedModel, ModelSpec
 from pagedkv.models.tokenizer import load_tokenizer
 
-__all__ = ["DTYPES", "LoadedModel", "load_model"]
+__all__ = ["DTYPES", "load_model"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """What weights, keys and values can be in, by name."""
 
 _log = logging.getLogger("pagedkv")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
-    """A model that can be served.
-
-    Attributes:
-        name: the path or name that it was loaded by.
-        model: transformers' own, in evaluation mode, with our attention function.
-        spec: its shape.
-        tokenizer: transformers' own; None if there is none.
-        end_token_ids: tokens that end a text.
-        max_model_len: tokens of a sequence at most, prompt and generated ones together.
-    """
-
-    name: str
-    model: Any
-    spec: ModelSpec
-    tokenizer: Any
-    end_token_ids: Sequence[int]
-    max_model_len: int
 
 
 def load_model(
@@ -79,17 +58,33 @@ def load_model(
     attention.register()
     model = _load_weights(found, name, config=config, dtype=wanted, revision=revision)
     model = model.eval().requires_grad_(False).to(place)
-    spec = probe(model)
-    if spec.dtype not in DTYPES.values():
-        raise UnsupportedModel(f"{name} has keys in {spec.dtype}; served are {', '.join(DTYPES)}: pass dtype")
-    return LoadedModel(
+    loaded = LoadedModel(
         name=name,
         model=model,
-        spec=spec,
+        spec=_probed(model, name),
         tokenizer=load_tokenizer(name, revision),
         end_token_ids=_end_token_ids(model),
         max_model_len=length,
     )
+    if config.model_type not in COMPARED:
+        require_agreement(loaded)
+    return loaded
+
+
+def _probed(model: Any, name: str) -> ModelSpec:
+    """The model's shape, which the kernels must take."""
+    spec = probe(model)
+    if spec.dtype not in DTYPES.values():
+        raise UnsupportedModel(f"{name} has keys in {spec.dtype}; served are {', '.join(DTYPES)}: pass dtype")
+    if spec.device.type == "cuda":
+        from pagedkv.kernels.attention_launch import HEAD_DIMS
+
+        if spec.head_dim not in HEAD_DIMS:
+            raise UnsupportedModel(
+                f"{name} has heads of {spec.head_dim} elements; on a GPU there are kernels for "
+                f"{', '.join(map(str, HEAD_DIMS))}"
+            )
+    return spec
 
 
 def _settled_device(device: torch.device | str | None) -> torch.device:

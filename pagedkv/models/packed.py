@@ -11,7 +11,7 @@ from pagedkv.kv_store import KVStore
 from pagedkv.models.attention import ARGUMENT
 from pagedkv.models.copies import waves
 from pagedkv.models.inputs import PackedInputs, pack
-from pagedkv.models.loading import LoadedModel
+from pagedkv.models.spec import LoadedModel
 from pagedkv.scheduler.step import ScheduledStep
 
 __all__ = ["PackedModel", "PagedAttention"]

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from pagedkv.kernels import AttentionOptions
 
-__all__ = ["ModelSpec"]
+__all__ = ["LoadedModel", "ModelSpec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +45,24 @@ class ModelSpec:
     def token_bytes(self) -> int:
         """What the KV of a token takes in all layers, in bytes."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model that can be served.
+
+    Attributes:
+        name: the path or name that it was loaded by.
+        model: transformers' own, in evaluation mode, with our attention function.
+        spec: its shape.
+        tokenizer: transformers' own; None if there is none.
+        end_token_ids: tokens that end a text.
+        max_model_len: tokens of a sequence at most, prompt and generated ones together.
+    """
+
+    name: str
+    model: Any
+    spec: ModelSpec
+    tokenizer: Any
+    end_token_ids: Sequence[int]
+    max_model_len: int
