@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from pagedkv.cli import bench, generate, replay
+from pagedkv.cli import bench, generate, replay, workload
 from pagedkv.cli.command import Command
 from pagedkv.cli.installed import add_installed
 from pagedkv.cli.output import printable
@@ -17,9 +17,15 @@ __all__ = ["COMMANDS", "main"]
 _EXIT_ERROR = 2
 _EXIT_INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 _EXIT_BROKEN_PIPE = 141  # likewise SIGPIPE
+_OF_A_MODEL = ("--model", "--prompt", "--token-ids")  # options that no trace has
 
 
-COMMANDS: Mapping[str, Command] = {"replay": replay, "generate": generate, "bench": bench}
+COMMANDS: Mapping[str, Command] = {
+    "generate": generate,
+    "replay": replay,
+    "workload": workload,
+    "bench": bench,
+}
 """The commands of this package by name, in the order in which the help lists them; others are installed."""
 
 
@@ -50,13 +56,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     """Parse, run, and flush, also where argparse ends the process after it has printed."""
     try:
-        given = sys.argv[1:] if argv is None else argv
+        given = _respelt(sys.argv[1:] if argv is None else argv)
         command = next((word for word in given if not word.startswith("-")), "")
         arguments = _parser(command).parse_args(given)
         code: int = arguments.run(arguments)
     finally:
         sys.stdout.flush()
     return code
+
+
+def _respelt(words: Sequence[str]) -> Sequence[str]:
+    """The words of a command line; `generate PRESET`, an older spelling, as `workload PRESET`."""
+    if not words or words[0] != "generate" or any(word.startswith(_OF_A_MODEL) for word in words):
+        return words
+    from pagedkv.traces.workload import PRESETS
+
+    return ["workload", *words[1:]] if any(word in PRESETS for word in words) else words
 
 
 def _failed(message: str) -> int:

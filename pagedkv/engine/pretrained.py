@@ -47,7 +47,7 @@ def load_parts(
         PoolTooLarge: the memory of the blocks cannot be had.
     """
     _require_possible(offload, cache)
-    from pagedkv.models import TorchExecutor, default_num_blocks, load_model
+    from pagedkv.models import TorchExecutor, default_num_blocks, load_model, require_memory
 
     loaded = load_model(
         path_or_name, dtype=dtype, device=device, revision=revision, max_model_len=max_model_len
@@ -61,6 +61,7 @@ def load_parts(
             max_sequences=scheduling.max_running,
         )
         cache = CacheConfig(num_blocks=num_blocks, block_size=_BLOCK_SIZE)
+    require_memory(loaded.spec, num_blocks=cache.num_blocks, block_size=cache.block_size)
     blocks = BlockManager(cache)
     limits = ModelLimits(
         end_token_ids=loaded.end_token_ids,

@@ -2,7 +2,13 @@
 
 from pagedkv.models.executor import TorchExecutor
 from pagedkv.models.loading import DTYPES, load_model
-from pagedkv.models.memory import available_memory, default_num_blocks, fit_num_blocks, make_kv_store
+from pagedkv.models.memory import (
+    available_memory,
+    default_num_blocks,
+    fit_num_blocks,
+    make_kv_store,
+    require_memory,
+)
 from pagedkv.models.packed import PackedModel
 from pagedkv.models.spec import LoadedModel, ModelSpec
 
@@ -17,4 +23,5 @@ __all__ = [
     "fit_num_blocks",
     "load_model",
     "make_kv_store",
+    "require_memory",
 ]

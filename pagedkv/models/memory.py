@@ -8,7 +8,7 @@ from pagedkv.errors import ConfigError, PoolTooLarge
 from pagedkv.kv_store import KVStore
 from pagedkv.models.spec import ModelSpec
 
-__all__ = ["available_memory", "default_num_blocks", "fit_num_blocks", "make_kv_store"]
+__all__ = ["available_memory", "default_num_blocks", "fit_num_blocks", "make_kv_store", "require_memory"]
 
 _GPU_SHARE = 0.9
 _CPU_SHARE = 0.25
@@ -70,16 +70,24 @@ def default_num_blocks(spec: ModelSpec, block_size: int, *, max_model_len: int, 
     return min(fitting, needed * max_sequences)
 
 
+def require_memory(spec: ModelSpec, *, num_blocks: int, block_size: int) -> None:
+    """Look whether a pool may fit, before anything is made that grows with it.
+
+    Raises:
+        PoolTooLarge: it does not; says how many blocks would.
+    """
+    memory = available_memory(spec.device)
+    if memory is not None and num_blocks * block_size * spec.token_bytes > memory:
+        raise _too_large(spec, num_blocks, block_size, memory)
+
+
 def make_kv_store(spec: ModelSpec, *, num_blocks: int, block_size: int) -> KVStore:
     """The memory of a pool, where the model is.
 
     Raises:
         PoolTooLarge: it cannot be had; says how many blocks would fit. Nothing is allocated.
     """
-    memory = available_memory(spec.device)
-    wanted = num_blocks * block_size * spec.token_bytes
-    if memory is not None and wanted > memory:
-        raise _too_large(spec, num_blocks, block_size, memory)
+    require_memory(spec, num_blocks=num_blocks, block_size=block_size)
     try:
         return KVStore(
             num_layers=spec.num_layers,

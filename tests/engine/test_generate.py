@@ -47,7 +47,7 @@ def test_texts() -> None:
 
 
 def test_samples_differ_and_repeat_whatever_runs_beside() -> None:
-    """n samples share a prompt, have their own tokens, and the same ones in a crowd and alone."""
+    """Samples share a prompt, have their own tokens, and the same ones in a crowd and alone."""
     params = SamplingParams(max_tokens=9, n=3, seed=11, ignore_eos=True)
     crowd, _ = toy_engine(num_blocks=40, max_batch_tokens=16)
     for prompt in PROMPTS:

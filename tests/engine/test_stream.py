@@ -1,6 +1,6 @@
 """Streams, stop texts, and what is told of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -101,8 +101,8 @@ def test_a_stop_text_through_preemptions_and_failures() -> None:
     assert engine.stats().num_failed_steps > 0
 
 
-def failing_every(number: int):  # noqa: ANN201 - a closure for `ToyModel.before`
-    """Raise at every so manieth step."""
+def failing_every(number: int) -> Callable[[object], None]:
+    """Raises at the second of each so many steps, for `ToyModel.before`."""
     seen = iter(range(10**9))
 
     def before(step: object) -> None:
@@ -138,9 +138,8 @@ def test_two_streams_take_turns() -> None:
     first, second = engine.stream([1], params), engine.stream([2], params)
     turns = list(zip(first, second, strict=True))
 
-    assert [joined([pair[i] for pair in turns])[1] for i in (0, 1)] == [
-        [each.token_ids for each in engine.generate([[prompt]], params)[0].outputs][0] for prompt in (1, 2)
-    ]
+    told = [joined([pair[i] for pair in turns])[1] for i in (0, 1)]
+    assert told == [each.outputs[0].token_ids for each in engine.generate([[1], [2]], params)]
 
 
 def test_a_stream_that_is_aborted_ends() -> None:
