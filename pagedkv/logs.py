@@ -7,9 +7,15 @@ They are written for people and for tools that read server logs, so their wordin
     [Allocator] Fragmentation > 0.4                    warning, when it rises above that
     [KV] Refcount over 3                               debug, when a block gains its fourth reference or more
     [KV] Copy-on-write: 64 copies this step            debug, for a decode step that copies
+    [Scheduler] Batch size reduced: 64 → 8             info, when a step falls below half of the batch's
+                                                       moving average, with requests waiting
+    [Scheduler] Batch collapse detected                warning, when it has stayed there for 8 steps
 
-Set PAGEDKV_LOG_LEVEL=debug (or info, warning, error) and every cache made from then on writes them, to the
-handlers of the application or, where there are none, to stderr. Without it nothing is attached to a cache.
+What the scheduler decides is told with its reason, in words that may change: requests that start, that end
+and that are held at debug, those that lose their blocks at info.
+
+Set PAGEDKV_LOG_LEVEL=debug (or info, warning, error) and every cache and scheduler made from then on writes
+them, to the handlers of the application or, where there are none, to stderr. Without it nothing is attached.
 """
 
 import logging
@@ -22,11 +28,17 @@ from typing import Protocol, TextIO
 from pagedkv import events as ev
 from pagedkv.errors import ConfigError
 
-__all__ = ["ENV_VAR", "CacheLog", "attach_if_asked"]
+__all__ = ["ENV_VAR", "CacheLog", "SchedulerLog", "attach_if_asked", "attach_scheduler_if_asked"]
 
 ENV_VAR = "PAGEDKV_LOG_LEVEL"
 FRAGMENTATION_ALARM = 0.4
 REF_COUNT_ALARM = 3
+COLLAPSE_RATIO = 0.5
+"""Share of the moving average below which a batch, with requests waiting, counts as reduced."""
+COLLAPSE_STEPS = 8
+"""Steps after which a reduced batch counts as collapsed."""
+BATCH_AVERAGE_STEPS = 32
+"""Steps that the moving average of the batch size reaches back."""
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _log = logging.getLogger("pagedkv")
 
@@ -97,22 +109,108 @@ class CacheLog:
         self._alarmed = ratio > FRAGMENTATION_ALARM
 
 
+class SchedulerLog:
+    """A sink that turns the events of one scheduler into log lines."""
+
+    def __init__(self) -> None:
+        self._average = 0.0
+        self._num_reduced = 0  # steps in a row
+
+    def __call__(self, event: ev.Event) -> None:
+        """Fold one event."""
+        self._fold(event)
+
+    @singledispatchmethod
+    def _fold(self, event: ev.Event) -> None:
+        """Most kinds of event say nothing about a scheduler."""
+
+    @_fold.register
+    def _(self, event: ev.StepScheduled) -> None:
+        is_reduced = event.num_waiting > 0 and event.batch_size < COLLAPSE_RATIO * self._average
+        self._num_reduced = self._num_reduced + 1 if is_reduced else 0
+        if self._num_reduced == 1:
+            _log.info(
+                "[Scheduler] Batch size reduced: %d \N{RIGHTWARDS ARROW} %d",
+                round(self._average),
+                event.batch_size,
+            )
+        if self._num_reduced == COLLAPSE_STEPS:
+            _log.warning("[Scheduler] Batch collapse detected")
+        if not is_reduced:  # a collapse is measured against what ran before it
+            self._average += (event.batch_size - self._average) / BATCH_AVERAGE_STEPS
+
+    @_fold.register
+    def _(self, event: ev.RequestStarted) -> None:
+        _log.debug(
+            "[Scheduler] Request %s %s after %.1f ms: %d tokens, %d of them cached",
+            event.request_id,
+            "resumes" if event.is_resumed else "starts",
+            event.wait_ns / 1e6,
+            event.num_tokens,
+            event.num_cached_tokens,
+        )
+
+    @_fold.register
+    def _(self, event: ev.RequestHeld) -> None:
+        _log.debug("[Scheduler] Request %s is held: %s", event.request_id, event.reason)
+
+    @_fold.register
+    def _(self, event: ev.RequestPreempted) -> None:
+        _log.info(
+            "[Scheduler] Request %s is preempted for %s: %s; free blocks %d \N{RIGHTWARDS ARROW} %d, "
+            "%d computed tokens lost",
+            event.request_id,
+            "the batch" if event.needed_by is None else f"request {event.needed_by}",
+            event.reason,
+            event.num_free_before,
+            event.num_free_after,
+            event.num_lost_tokens,
+        )
+
+    @_fold.register
+    def _(self, event: ev.RequestFinished) -> None:
+        _log.debug(
+            "[Scheduler] Request %s ends (%s) after %.1f ms: %d tokens generated",
+            event.request_id,
+            event.reason,
+            event.age_ns / 1e6,
+            event.num_output_tokens,
+        )
+
+
 def attach_if_asked(cache: Observable, environ: Mapping[str, str] = os.environ) -> None:
     """Log what a cache does if PAGEDKV_LOG_LEVEL is set.
 
     Raises:
         ConfigError: it is set to something that is no level.
     """
+    if _is_asked(environ):
+        cache.events.attach(CacheLog(cache))
+
+
+def attach_scheduler_if_asked(events: ev.EventStream, environ: Mapping[str, str] = os.environ) -> bool:
+    """Log what a scheduler does if PAGEDKV_LOG_LEVEL is set; returns whether debug lines are written.
+
+    Raises:
+        ConfigError: it is set to something that is no level.
+    """
+    if not _is_asked(environ):
+        return False
+    events.attach(SchedulerLog())
+    return _log.isEnabledFor(logging.DEBUG)
+
+
+def _is_asked(environ: Mapping[str, str]) -> bool:
+    """Whether anything is to be logged; sets the logger up for it."""
     level = environ.get(ENV_VAR, "").lower()
     if not level:
-        return
+        return False
     if level not in _LEVELS:
         raise ConfigError(f"{ENV_VAR} is {environ[ENV_VAR]!r}; it must be one of {', '.join(_LEVELS)}")
     if not _log.hasHandlers():
         _log.addHandler(_StderrHandler())
     _log.setLevel(level.upper())
-    if _log.isEnabledFor(logging.WARNING):
-        cache.events.attach(CacheLog(cache))
+    return _log.isEnabledFor(logging.WARNING)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):

@@ -7,7 +7,14 @@ import pytest
 
 from pagedkv import BlockManager, CacheConfig
 from pagedkv.errors import ConfigError
-from pagedkv.logs import CacheLog, attach_if_asked
+from pagedkv.events import (
+    RequestFinished,
+    RequestHeld,
+    RequestPreempted,
+    RequestStarted,
+    StepScheduled,
+)
+from pagedkv.logs import CacheLog, SchedulerLog, attach_if_asked
 
 
 def run(cache: BlockManager) -> None:
@@ -95,3 +102,62 @@ def test_an_unknown_level_is_refused() -> None:
     cache = BlockManager(CacheConfig(num_blocks=8))
     with pytest.raises(ConfigError, match="PAGEDKV_LOG_LEVEL is 'loud'; it must be one of debug"):
         attach_if_asked(cache, {"PAGEDKV_LOG_LEVEL": "loud"})
+
+
+def scheduled(batch_size: int, num_waiting: int = 1) -> StepScheduled:
+    """A step of so many sequences."""
+    return StepScheduled(
+        now_ns=0,
+        batch_size=batch_size,
+        num_decodes=batch_size,
+        num_prefill_tokens=0,
+        num_copies=0,
+        num_preempted=0,
+        num_running=batch_size,
+        num_waiting=num_waiting,
+        longest_wait_ns=0,
+    )
+
+
+def test_a_collapse_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """First that the batch is reduced, and after eight steps that it has collapsed; then nothing more."""
+    log = SchedulerLog()
+    with caplog.at_level("DEBUG", logger="pagedkv"):
+        for _ in range(400):
+            log(scheduled(64))
+        for _ in range(20):
+            log(scheduled(8))
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("INFO", "[Scheduler] Batch size reduced: 64 → 8"),
+        ("WARNING", "[Scheduler] Batch collapse detected"),
+    ]
+
+
+def test_a_small_batch_is_no_collapse_when_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is no more work a batch may be small, and half of the average is not below it."""
+    log = SchedulerLog()
+    with caplog.at_level("DEBUG", logger="pagedkv"):
+        for _ in range(400):
+            log(scheduled(64))
+        for _ in range(20):
+            log(scheduled(8, num_waiting=0))
+        for _ in range(20):
+            log(scheduled(32))
+    assert not caplog.records
+
+
+def test_decisions_are_told_with_their_reasons(caplog: pytest.LogCaptureFixture) -> None:
+    """Who starts, who is held, who gives up blocks for whom, and who ends."""
+    log = SchedulerLog()
+    with caplog.at_level("DEBUG", logger="pagedkv"):
+        log(RequestStarted(1, 20, 16, 2_500_000, False))
+        log(RequestHeld("a", "3 blocks needed, 1 to be had"))
+        log(RequestPreempted(1, 2, "1 blocks needed, 0 free; fcfs: it came last", 0, 5, 80))
+        log(RequestFinished(2, "stop", 7, 1_000_000))
+    assert [record.message for record in caplog.records] == [
+        "[Scheduler] Request 1 starts after 2.5 ms: 20 tokens, 16 of them cached",
+        "[Scheduler] Request a is held: 3 blocks needed, 1 to be had",
+        "[Scheduler] Request 1 is preempted for request 2: 1 blocks needed, 0 free; fcfs: it came last; free "
+        "blocks 0 → 5, 80 computed tokens lost",
+        "[Scheduler] Request 2 ends (stop) after 1.0 ms: 7 tokens generated",
+    ]

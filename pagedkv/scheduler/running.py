@@ -167,8 +167,7 @@ class Running:
 
     def num_promised_blocks(self) -> int:
         """Blocks that prompts being computed are going to take."""
-        size = self._cache.config.block_size
-        return sum(_blocks_to_come(request, size) for request in self.prefilling)
+        return sum(self._blocks_to_come(request) for request in self.prefilling)
 
     # ---- who gives up blocks
 
@@ -285,6 +284,19 @@ class Running:
             return False
         return other.is_placed or self.fork(plan.copies, leader, other, plan.now_ns)
 
+    def _blocks_to_come(self, request: RequestState) -> int:
+        """Blocks that a request takes, besides those that it has, until its sequences have all tokens."""
+        size = self._cache.config.block_size
+        shared = request.request.prompt.num_tokens // size if len(request.sequences) > 1 else 0
+        num_shared, num_own = 0, 0
+        for sequence in request.sequences:
+            num_own += -(-sequence.num_tokens // size) - shared
+            if sequence.is_placed:
+                num_placed = -(-self._cache.num_tokens(sequence.seq_id) // size)
+                num_shared = max(num_shared, min(shared, num_placed))
+                num_own -= max(0, num_placed - shared)
+        return shared - num_shared + max(0, num_own)
+
     def _num_computed(self, request: RequestState) -> int:
         """Tokens whose KV a request has, its prompt counted once."""
         shared = request.request.prompt.num_tokens
@@ -303,15 +315,3 @@ def _to_compute(request: RequestState) -> Iterator[tuple[SequenceState, int, boo
         target = shared if sequence.num_computed < shared else sequence.num_tokens - 1
         if sequence.is_placed and sequence.num_computed < target:
             yield sequence, target, False
-
-
-def _blocks_to_come(request: RequestState, block_size: int) -> int:
-    """Blocks that a request takes until its sequences have all their tokens, besides those that it has."""
-    shared = request.request.prompt.num_tokens // block_size if len(request.sequences) > 1 else 0
-    num_blocks = shared
-    for sequence in request.sequences:
-        num_blocks += -(-sequence.num_tokens // block_size) - shared
-        if sequence.is_placed:
-            num_blocks -= max(0, -(-sequence.num_computed // block_size) - shared)
-    leader = request.sequences[0]
-    return max(0, num_blocks - min(shared, -(-leader.num_computed // block_size)))

@@ -11,6 +11,7 @@ from pagedkv.clock import Clock
 from pagedkv.config import SchedulerConfig
 from pagedkv.errors import DuplicateRequest, InvalidRequest, RequestRefused, UnknownRequest
 from pagedkv.events import EventStream, RequestFinished, RequestQueued, StepCommitted, StepScheduled
+from pagedkv.logs import attach_scheduler_if_asked
 from pagedkv.request import Request, RequestId
 from pagedkv.scheduler.admission import Admission
 from pagedkv.scheduler.running import Plan, Running
@@ -60,6 +61,7 @@ class Scheduler:
         self._num_sequences = 0
         self._any_stops = False
         self._any_aborted = False  # since the step in flight was scheduled
+        self.explains = attach_scheduler_if_asked(cache.events)
 
     # ---- what there is
 
