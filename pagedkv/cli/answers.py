@@ -110,5 +110,5 @@ def _numbers(token_ids: Sequence[int]) -> str:
 
 
 def _shown(text: str) -> str:
-    """The text, with escapes for what stdout cannot show, and for what steers a terminal but lines and tabs."""
+    """The text, with escapes for what stdout cannot show, and what steers a terminal but lines and tabs."""
     return "".join(each if each in "\n\t" else printable(each) for each in text)
