@@ -77,6 +77,12 @@ def _mixes_layers(config: Any, _: Any) -> str | None:
     return f"it has layers of {', '.join(others)}; served are full and sliding attention" if others else None
 
 
+def _selects_tokens(config: Any, _: Any) -> str | None:
+    if not any(getattr(config, name, None) for name in ("index_topk", "index_topk_blocks")):
+        return None
+    return "its layers choose which tokens to attend to (sparse attention)"
+
+
 def _has_alibi(config: Any, found: Any) -> str | None:
     asked = getattr(config, "alibi", None)
     if asked is None:
@@ -121,6 +127,7 @@ _RULES: Sequence[Callable[[Any, Any], str | None]] = (
     _keeps_state,
     _shares_kv,
     _mixes_layers,
+    _selects_tokens,
     _has_alibi,
     _rotates_otherwise,
     _looks_ahead,

@@ -1,10 +1,12 @@
 """The attention function that models call in each layer, and where it passes the call on to."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface
+
+from pagedkv.errors import UnsupportedModel
 
 __all__ = ["ARGUMENT", "NAME", "Attends", "register"]
 
@@ -53,10 +55,14 @@ def _attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,  # noqa: ARG001 - there is none
-    **settings: object,
+    **settings: Any,
 ) -> tuple[torch.Tensor, None]:
     """What a model calls: from `[1, heads, num_tokens, head_dim]` to `[1, num_tokens, heads, head_dim]`."""
-    attends: Attends = settings[ARGUMENT]  # type: ignore[assignment]
+    attends: Attends | None = settings.get(ARGUMENT)
+    if attends is None:
+        raise UnsupportedModel(
+            f"{type(module).__name__} does not get the arguments that its model was called with"
+        )
     out = attends.attend(module, _packed(query), _packed(key), _packed(value), settings)
     return out.unsqueeze(0), None
 

@@ -39,7 +39,9 @@ def probe(model: Any) -> ModelSpec:
     try:
         with torch.inference_mode():
             output = model(input_ids=ids, position_ids=positions, use_cache=False, **{ARGUMENT: observer})
-    except (KeyError, TypeError, AttributeError, NotImplementedError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise UnsupportedModel(
             f"{type(model).__name__} does not run with an attention function of ours: {error!r}"
         ) from error
