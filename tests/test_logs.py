@@ -152,12 +152,11 @@ def test_decisions_are_told_with_their_reasons(caplog: pytest.LogCaptureFixture)
     with caplog.at_level("DEBUG", logger="pagedkv"):
         log(RequestStarted(1, 20, 16, 2_500_000, False))
         log(RequestHeld("a", "3 blocks needed, 1 to be had"))
-        log(RequestPreempted(1, 2, "1 blocks needed, 0 free; fcfs: it came last", 0, 5, 80))
+        log(RequestPreempted(1, 2, "why", 0, 5, 80))
         log(RequestFinished(2, "stop", 7, 1_000_000))
     assert [record.message for record in caplog.records] == [
         "[Scheduler] Request 1 starts after 2.5 ms: 20 tokens, 16 of them cached",
         "[Scheduler] Request a is held: 3 blocks needed, 1 to be had",
-        "[Scheduler] Request 1 is preempted for request 2: 1 blocks needed, 0 free; fcfs: it came last; free "
-        "blocks 0 → 5, 80 computed tokens lost",
+        "[Scheduler] Request 1 is preempted for request 2: why; free blocks 0 → 5, 80 computed tokens lost",
         "[Scheduler] Request 2 ends (stop) after 1.0 ms: 7 tokens generated",
     ]

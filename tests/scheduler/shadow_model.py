@@ -1,4 +1,4 @@
-"""A model that remembers, of every slot, which tokens its KV was computed from, and checks what a step reads."""
+"""A model that remembers which tokens the KV of a slot was computed from, and checks what steps read."""
 
 from collections.abc import Callable
 

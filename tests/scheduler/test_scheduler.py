@@ -57,7 +57,7 @@ def test_without_pieces_a_prompt_waits_for_a_step_of_its_own(serve: Serve) -> No
     served.add(2, num_tokens=5, max_tokens=2)
     assert began(served.step()) == [1]
     assert began(served.step()) == [2]
-    with pytest.raises(RequestRefused, match="9 prompt tokens.*max_batch_tokens, 8") as refused:
+    with pytest.raises(RequestRefused, match=r"9 prompt tokens.*max_batch_tokens, 8") as refused:
         served.add(3, num_tokens=9)
     assert (refused.value.needed, refused.value.available, refused.value.unit) == (12, 8, "tokens")
 
@@ -134,9 +134,8 @@ def test_a_group_that_lost_its_blocks_regroups(serve: Serve, fork_mode: str) -> 
         served.step()
     outputs = [s.output_ids.tolist() for s in group.sequences]
     served.drain()
-    assert [
-        s.output_ids.tolist()[: len(old)] for s, old in zip(group.finished, outputs, strict=True)
-    ] == outputs
+    ended = [s.output_ids.tolist() for s in group.finished]
+    assert [new[: len(old)] for new, old in zip(ended, outputs, strict=True)] == outputs
     assert [s.num_output_tokens for s in group.finished] == [8, 8]
     assert served.free() == 9
 
@@ -170,7 +169,7 @@ def test_blocks_of_a_prompt_in_pieces_are_kept_for_it(serve: Serve) -> None:
     """While a long prompt is computed nobody else gets the blocks that it is going to need."""
     served = serve(num_blocks=8, max_batch_tokens=8, max_chunk_tokens=4)
     served.add(1, num_tokens=20, max_tokens=8)
-    served.add(2, num_tokens=12, max_tokens=1)
+    served.add(2, num_tokens=16, max_tokens=1)
     assert began(served.step()) == [1]
     served.drain()
     assert not served.of(RequestPreempted)

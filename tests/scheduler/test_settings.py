@@ -154,7 +154,7 @@ def test_the_adaptive_limit_stops_a_thrashing_pool(serve: Serve) -> None:
 
 
 def test_a_group_wider_than_the_limit_runs_alone(serve: Serve) -> None:
-    """After a preemption the adaptive limit may be below a group's width; it still runs when nothing else does."""
+    """A preemption may bring the adaptive limit below a group's width; it runs when nothing else does."""
     served = serve(num_blocks=6, adaptive_batch_size=True, batch_average_steps=64)
     served.add(1, max_tokens=16)
     served.add(2, max_tokens=16)
