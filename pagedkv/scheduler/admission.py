@@ -1,7 +1,5 @@
 """Which waiting requests begin: in order, through the gates, as far as there are blocks."""
 
-from itertools import islice
-
 from pagedkv.block_manager import BlockManager
 from pagedkv.config import SchedulerConfig
 from pagedkv.errors import OutOfBlocks
@@ -67,7 +65,7 @@ class Admission:
         self._window.begin_step(self._waiting, self._limit.num_sequences - num_running, plan.now_ns)
         self._buckets.begin_step()
         overtaken: list[RequestState] = []
-        for request in islice(self._waiting, _MOST_LOOKED_AT):
+        for request in self._waiting.first(_MOST_LOOKED_AT):
             if not plan.num_tokens:
                 self._explain(request, "the step has all the tokens that it may have")
                 return

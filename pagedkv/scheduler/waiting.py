@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import itemgetter
 
 from pagedkv.scheduler.order import Rank
@@ -13,6 +13,7 @@ __all__ = ["WaitingQueue"]
 _Entry = tuple[int, RequestState]
 """Since when a request waits, and the request; outdated if it waits since another time, or not at all."""
 
+_FEW = 64
 _by_rank = itemgetter(0)
 
 
@@ -41,15 +42,17 @@ class WaitingQueue:
         """Requests that wait."""
         return len(self._sorted)
 
-    def __iter__(self) -> Iterator[RequestState]:
-        """The requests in order; the queue may change meanwhile."""
-        return iter([request for _, request, _ in self._sorted])
+    def first(self, count: int) -> list[RequestState]:
+        """The first ones in order, at most so many."""
+        return [request for _, request, _ in self._sorted[:count]]
 
     def push(self, request: RequestState, now_ns: int) -> None:
         """Let a request wait."""
         request.status, request.queued_ns = Status.WAITING, now_ns
         self._insert(request)
         self._by_time.append((now_ns, request))
+        if len(self._by_time) > 2 * len(self._sorted) + _FEW:  # who came and went behind one that still waits
+            self._by_time = deque(filter(_is_waiting, self._by_time))
 
     def remove(self, request: RequestState) -> None:
         """Take a request out: it runs, or has ended."""
