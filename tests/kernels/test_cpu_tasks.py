@@ -66,6 +66,36 @@ class TestTasks:
             number += len(batch)
         assert number == len(tasks)
 
+    @_few
+    @given(case=_tasks(), free_pages=st.integers(1, 200))
+    def test_sizes_join_where_padding_is_cheap(
+        self, case: tuple[Segments, Tasks, int], free_pages: int
+    ) -> None:
+        """Each batch that is spared is paid for with so many pages at most, and no task is lost."""
+        _, tasks, _ = case
+        limits = {"most_pages": 1000, "most_rows": 1000, "most_pairs": 10**6}
+        if not len(tasks):
+            return
+        apart = list(batches(tasks, _BLOCK_SIZE, **limits))
+        joined = list(batches(tasks, _BLOCK_SIZE, **limits, free_pages=free_pages))
+
+        def read(cut: list[Tasks]) -> int:
+            return sum(int((-(-each.num_tokens // _BLOCK_SIZE)).max()) * len(each) for each in cut)
+
+        assert sum(map(len, joined)) == len(tasks)
+        assert len(joined) <= len(apart)
+        assert read(joined) <= 1.25 * read(apart) + free_pages * (len(apart) - len(joined))
+
+    def test_short_ones_beside_each_other(self) -> None:
+        """Lengths of several pages are one batch if padding is cheap, and many if it is not."""
+        lens = np.arange(0, 20, dtype=np.int64) * 16 + 3
+        rows = np.arange(len(lens))
+        segments = Segments(rows, rows, np.ones_like(lens), np.zeros_like(lens), lens)
+        tasks = split(segments, lens - 1, window=None, block_size=16, most_pages=np.full(20, 64))
+        limits = {"most_pages": 1000, "most_rows": 1000, "most_pairs": 10**6}
+        assert len(list(batches(tasks, 16, **limits))) == 13
+        assert [len(each) for each in batches(tasks, 16, **limits, free_pages=1000)] == [1, 19]
+
     def test_one_long_among_many_short(self) -> None:
         """It costs no more than its own pages."""
         lens = np.array([8000, *(10,) * 255], dtype=np.int64)

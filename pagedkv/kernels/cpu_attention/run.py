@@ -18,6 +18,7 @@ __all__ = ["Attention"]
 Bools = NDArray[np.bool_]
 
 _MOST_NUMEL = 16 << 20
+_FREE_NUMEL = 1 << 17  # numbers that are gathered in the time that a batch takes besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class Attention:
                 most_pages=self._most_pages,
                 most_rows=self._most_batch_rows,
                 most_pairs=self._most_pairs,
+                free_pages=_FREE_NUMEL // (2 * self._page_numel),
             )
 
     def _buffers(self, workspace: Workspace) -> _Buffers:

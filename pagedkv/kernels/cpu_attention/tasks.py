@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["Int64s", "Segments", "Tasks", "batches", "split"]
 
 Int64s = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,18 @@ def split(
 
 
 def batches(
-    tasks: Tasks, block_size: int, *, most_pages: int, most_rows: int, most_pairs: int
+    tasks: Tasks,
+    block_size: int,
+    *,
+    most_pages: int,
+    most_rows: int,
+    most_pairs: int,
+    free_pages: int = 0,
 ) -> Iterator[Tasks]:
     """Tasks of one wave and of like size, so that padding them to the largest wastes less than a quarter.
+
+    Those of one size join the next larger ones, though, where padding takes less time than a batch of their
+    own.
 
     Args:
         tasks: in any order.
@@ -126,18 +136,42 @@ def batches(
         most_pages: pages that a batch may read, padding included; a single task may read more.
         most_rows: query tokens of a batch, likewise.
         most_pairs: pairs of a query token and a token that it is compared with, likewise.
+        free_pages: pages that are read in the time that a batch takes besides.
     """
     pages, rows = _rounded_up(-(-tasks.num_tokens // block_size)), _rounded_up(tasks.num_rows)
     order = np.lexsort((pages, rows, tasks.wave))
     tasks, pages, rows = tasks[order], pages[order], rows[order]
-    changes = np.diff(pages).astype(bool) | np.diff(rows).astype(bool) | np.diff(tasks.wave).astype(bool)
-    bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
-    for first, stop in pairwise(bounds):
+    others = np.diff(rows).astype(bool) | np.diff(tasks.wave).astype(bool)
+    pages = _joined(pages, others, free_pages)
+    for first, stop in pairwise(_bounds(np.diff(pages).astype(bool) | others)):
         num_pages, num_rows = int(pages[first]), int(rows[first])
         num_pairs = num_pages * block_size * num_rows
         step = max(1, min(most_pages // num_pages, most_rows // num_rows, most_pairs // num_pairs))
         for i in range(first, stop, step):
             yield tasks[i : min(i + step, stop)]
+
+
+def _joined(pages: Int64s, others: Bools, free_pages: int) -> Int64s:
+    """Sizes of sorted tasks, those that join larger ones raised to theirs.
+
+    A task of one page joins none: padding repeats a task's first page, which must be full.
+
+    Args:
+        pages: of each task.
+        others: between two tasks, whether they can never be in one batch.
+        free_pages: padding that is worth it.
+    """
+    joined, ends = pages.copy(), np.append(others, True)
+    for first, stop in reversed(list(pairwise(_bounds(np.diff(pages).astype(bool) | others)))):
+        larger = pages[first] if ends[stop - 1] else joined[stop]
+        if pages[first] > 1 and (larger - pages[first]) * (stop - first) <= free_pages:
+            joined[first:stop] = larger
+    return joined
+
+
+def _bounds(changes: Bools) -> list[int]:
+    """Where runs begin, and where the last one ends."""
+    return [0, *(np.flatnonzero(changes) + 1).tolist(), len(changes) + 1]
 
 
 def _extremes(positions: Int64s, segments: Segments) -> tuple[Int64s, Int64s]:
