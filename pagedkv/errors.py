@@ -17,6 +17,7 @@
     │   ├── UnknownRequest (KeyError)
     │   └── UnknownSequence (KeyError)
     ├── ModelError
+    │   ├── InvalidLogits                   a model whose logits are no numbers, and for which requests
     │   ├── ModelNotFound                   no model, or no weights, where one was looked for
     │   ├── TokenizerMissing                text was given or asked for, and the model has no tokenizer
     │   └── UnsupportedModel                an architecture that cannot be served, with the reason
@@ -31,6 +32,8 @@
 A message says what was asked, the numbers, and what to do. A call that raises leaves the state as it was.
 """
 
+from collections.abc import Sequence
+
 __all__ = [
     "AllocationError",
     "BaselineError",
@@ -41,6 +44,7 @@ __all__ = [
     "DuplicateRequest",
     "DuplicateSequence",
     "IncomparableBaseline",
+    "InvalidLogits",
     "InvalidRequest",
     "InvariantError",
     "KernelInputError",
@@ -152,6 +156,21 @@ class PoolTooLarge(AllocationError):
 
 class ModelError(PagedKVError):
     """A model cannot be served."""
+
+
+class InvalidLogits(ModelError):
+    """Logits without a finite maximum: nothing can be sampled.
+
+    Attributes:
+        request_ids: the requests that they are for.
+    """
+
+    def __init__(self, request_ids: Sequence[int | str], message: str) -> None:
+        super().__init__(message)
+        self.request_ids = tuple(request_ids)
+
+    def __reduce__(self) -> tuple[type["InvalidLogits"], tuple[tuple[int | str, ...], str]]:
+        return type(self), (self.request_ids, str(self))
 
 
 class ModelNotFound(ModelError):

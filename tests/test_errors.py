@@ -5,12 +5,17 @@ import pickle
 import pytest
 
 from pagedkv import errors
-from pagedkv.errors import OutOfBlocks, PagedKVError, TraceFormatError, UnknownSequence
+from pagedkv.errors import InvalidLogits, OutOfBlocks, PagedKVError, TraceFormatError, UnknownSequence
 
 
 @pytest.mark.parametrize(
     "error",
-    [OutOfBlocks(3, 1, 1), OutOfBlocks(9, 2, 0, "never"), TraceFormatError("t.csv", 4, "a number", "x")],
+    [
+        OutOfBlocks(3, 1, 1),
+        OutOfBlocks(9, 2, 0, "never"),
+        TraceFormatError("t.csv", 4, "a number", "x"),
+        InvalidLogits([3, "x"], "NaN"),
+    ],
 )
 def test_errors_cross_process_boundaries(error: PagedKVError) -> None:
     """An error that a worker raises arrives whole."""

@@ -6,7 +6,7 @@ from pagedkv.engine.intake import AnyPrompt, ModelLimits
 from pagedkv.engine.outputs import CompletionOutput, RequestMetrics, RequestOutput
 from pagedkv.engine.stats import EngineStats
 from pagedkv.engine.streams import OutputStream
-from pagedkv.engine.text import Tokenizer
+from pagedkv.sampling.detokenizer import Tokenizer
 
 __all__ = [
     "AnyPrompt",

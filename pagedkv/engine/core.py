@@ -13,9 +13,9 @@ from pagedkv.engine.outputs import RequestOutput
 from pagedkv.engine.registry import Registry
 from pagedkv.engine.snapshot import snapshot
 from pagedkv.engine.stats import EngineStats, StatsFold
-from pagedkv.engine.text import Tokenizer
-from pagedkv.errors import DuplicateRequest, InvalidRequest, InvariantError, PagedKVError
+from pagedkv.errors import DuplicateRequest, InvalidLogits, InvalidRequest, InvariantError, PagedKVError
 from pagedkv.request import RequestId
+from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.scheduler import ScheduledStep, Scheduler
 from pagedkv.tracing import nvtx_range
@@ -32,7 +32,8 @@ class EngineCore:
     """Serves requests by a scheduler and what executes its steps.
 
     It is not safe for use by several threads at once. A step whose executor raises is as if it had not been:
-    the error goes to the caller, and every request goes on with the next step.
+    the error goes to the caller, and every request goes on with the next step. Only those whose logits are
+    no numbers are aborted, as they would be the same again.
 
     Args:
         executor: runs the steps; the engine closes it.
@@ -149,6 +150,7 @@ class EngineCore:
             `generate` or a stream ran, of requests that they do not wait for.
 
         Raises:
+            InvalidLogits: the model gave no numbers for some requests; these are aborted, the others go on.
             Exception: what the executor raised; nothing is lost, and the next step tries again.
         """
         self._require_open()
@@ -233,10 +235,10 @@ class EngineCore:
             with self._executing:
                 sampled = self._executor.execute(step)
             result = self._registry.result(step, sampled)
-        except BaseException:
-            self.scheduler.fail(step)
-            self._registry.failed()
-            self._stats.step_failed()
+        except BaseException as error:
+            self._failed(step)
+            if isinstance(error, InvalidLogits):
+                self._give_up(error.request_ids)
             raise
         with self._committing:
             finished = self.scheduler.commit(step, result)
@@ -245,6 +247,17 @@ class EngineCore:
             self._mail.deliver(self._registry.finish(state))
         for news in self._registry.news():
             self._mail.deliver(news)
+
+    def _failed(self, step: ScheduledStep) -> None:
+        self.scheduler.fail(step)
+        self._registry.failed()
+        self._stats.step_failed()
+
+    def _give_up(self, request_ids: Sequence[RequestId]) -> None:
+        """Abort requests that no step can serve, and tell whoever waits for them."""
+        for request_id in request_ids:
+            if request_id in self.scheduler.requests:
+                self._mail.deliver(self._registry.finish(self.scheduler.abort(request_id)))
 
     def _free_id(self) -> int:
         return next(number for number in self._numbers if number not in self.scheduler.requests)

@@ -10,11 +10,11 @@ from typing import SupportsInt
 
 from pagedkv.block_ids import Int32s
 from pagedkv.engine.outputs import CompletionOutput, RequestMetrics, RequestOutput
-from pagedkv.engine.text import TextReader, Tokenizer
 from pagedkv.request import RequestId, TokenPrompt
 from pagedkv.sampling.beam_search import BeamSearch
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.sampling.sampled import Sampled, TokenLogprobs
+from pagedkv.sampling.stop_text import TextReader, Tokenizer
 from pagedkv.scheduler import FinishReason, RequestState, SequenceState
 
 __all__ = ["Answer", "Asked", "PlainGroup", "WatchedGroup"]

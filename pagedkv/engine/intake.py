@@ -9,10 +9,10 @@ import numpy as np
 from pagedkv.block_ids import Int32s
 from pagedkv.block_manager.token_ids import TokenIds
 from pagedkv.config import CacheConfig
-from pagedkv.engine.text import Tokenizer
 from pagedkv.errors import ConfigError, InvalidRequest, RequestRefused, TokenizerMissing
 from pagedkv.request import KeyPrompt, Prompt, Request, RequestId, TokenPrompt
 from pagedkv.sampling.beam_search import BeamSearch
+from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.sampling.params import SamplingParams
 
 __all__ = ["AnyPrompt", "Intake", "ModelLimits", "Taken"]

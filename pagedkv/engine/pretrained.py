@@ -9,8 +9,8 @@ from pagedkv.clock import Clock, WallClock
 from pagedkv.config import CacheConfig, SchedulerConfig
 from pagedkv.engine.executor import Executor
 from pagedkv.engine.intake import ModelLimits
-from pagedkv.engine.text import Tokenizer
 from pagedkv.errors import ConfigError
+from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.scheduler import Scheduler
 
 __all__ = ["Parts", "load_parts"]

@@ -20,11 +20,14 @@ def snapshot(scheduler: Scheduler) -> dict[str, Any]:
     Only what JSON knows is in it. docs/engine.md describes it field by field.
     """
     now_ns = scheduler.clock.now_ns()
-    step = scheduler.in_flight
+    step, config = scheduler.in_flight, scheduler.config
     return {
         "schema_version": SCHEMA_VERSION,
         "time_ns": now_ns,
-        "config": {"cache": asdict(scheduler.cache.config), "scheduler": asdict(scheduler.config)},
+        "config": {
+            "cache": asdict(scheduler.cache.config),
+            "scheduler": asdict(config) | {"length_buckets": list(config.length_buckets)},
+        },
         "pool": _pool(scheduler.cache),
         "num_waiting": scheduler.num_waiting,
         "num_running": scheduler.num_running,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from pagedkv.block_ids import Int32s
-from pagedkv.errors import ModelError
+from pagedkv.errors import InvalidLogits
 from pagedkv.sampling.kinds import Row, by_kind
 from pagedkv.sampling.lanes import BeamLane, DrawnLane, GreedyLane, Lengths
 from pagedkv.sampling.logprobs import LogprobRows
@@ -52,7 +52,7 @@ class Plan:
         """The next tokens. What is asked of the device comes back in one piece.
 
         Raises:
-            ModelError: logits without a finite maximum; names the requests.
+            InvalidLogits: logits without a finite maximum; names the requests.
         """
         chosen = self._choose(logits, lengths)
         beams = [tensor for lane in self._beams for tensor in lane.choose(logits, lengths)]
@@ -93,11 +93,12 @@ class Plan:
         for lane, candidates in zip(self._beams, beams, strict=True):
             places += lane.places[candidates[:, 0] < 0].tolist()
         if places:
-            names = dict.fromkeys(repr(self._sequences[at].request.request_id) for at in sorted(places))
-            raise ModelError(
-                f"the model's logits have no finite maximum for {len(names)} of the step's requests: "
-                f"{', '.join(names)}. Weights or KV hold NaN or infinity, or the dtype is too narrow: "
-                "look at the weights, or load the model in float32"
+            request_ids = [*dict.fromkeys(self._sequences[at].request.request_id for at in sorted(places))]
+            raise InvalidLogits(
+                request_ids,
+                f"the model's logits have no finite maximum for {len(request_ids)} of the step's requests: "
+                f"{', '.join(map(repr, request_ids))}. Weights or KV hold NaN or infinity, or "
+                "the dtype is too narrow: look at the weights, or load the model in float32",
             )
 
 

@@ -39,7 +39,7 @@ class Sampler:
         Raises:
             InvalidRequest: the logits are not of this step, or a request has no parameters, or is to be drawn
                 and has no seed.
-            ModelError: logits without a finite maximum, such as NaN; names the requests.
+            InvalidLogits: logits without a finite maximum, such as NaN; names the requests.
         """
         if logits.ndim != 2 or len(logits) != step.num_sampled:
             raise InvalidRequest(
