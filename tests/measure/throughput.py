@@ -1,11 +1,11 @@
 """Tokens per second of our engine beside transformers: its continuous batching, and `generate` one by one.
 
-    python -m tests.measure.throughput [--model tiny] [--requests 32] [--tokens 64] [--alone 8] [--rounds 3]
+    python -m tests.measure.throughput [--model tiny] [--requests 32] [--tokens 128] [--alone 8] [--rounds 3]
                                        [--threads 1] [--json OUT] [--profile]
 
 All take turns in one process, with the same random weights in fp32 and the same requests; greedy, no end
 tokens. The peer's continuous batching keeps its manager between the rounds, and gets the settings that were
-quickest on a part of the requests; one by one, only some requests are run, once. On a machine that others use
+quickest on the beginning of all requests; one by one, only some requests are run, once. On a machine that others use
 too, CPU time says more than the clock.
 """
 
@@ -45,7 +45,7 @@ __all__ = ["Batching", "Job", "OneByOne", "Ours", "Times", "main", "measure"]
 _FILE_WIDTH = 130  # columns where the output is no terminal
 _AIM = 2.0
 _BLOCK_SIZE = 16
-_TRIED_TOKENS = 8  # of each request, where settings are tried
+_TRIED_TOKENS = 16  # of each request, where settings are tried
 _SHOWN = 30  # functions of a profile
 
 _NO_ENDS: Mapping[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
@@ -231,7 +231,7 @@ def measure(
     alone = OneByOne(folder)
     times = {name: Times() for name in (Ours.name, Batching.name, alone.name)}
     for side in sides:
-        side.run(_part(jobs))
+        side.run(_short(jobs))
     for number in range(num_rounds):
         for side in sides if number % 2 else reversed(sides):
             with console.status(f"round {number + 1}: {side.name}"):
@@ -254,13 +254,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     report: dict[str, object] = {"threads": options.threads, "torch": torch.__version__}
     for name in [name for name in _MODELS if options.model in name]:
         with _saved(name) as folder:
-            jobs = _jobs(options.requests, _MODELS[name]["vocab_size"])
+            jobs = _jobs(options.requests, options.tokens, _MODELS[name]["vocab_size"])
+            if options.profile:
+                console.print(_profile(folder, jobs), highlight=False, markup=False)
+                continue
             times, peer = measure(folder, jobs, options.alone, options.rounds, console)
         console.print(_table(name, jobs, times))
         console.print(f"Settings of the peer: {peer}", highlight=False)
         report[name] = {"peer": peer, "sides": {side: asdict(each) for side, each in times.items()}}
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _profile(folder: Path, jobs: Sequence[Job]) -> str:
+    """The functions that take most of our time."""
+    side, profiler, text = Ours(folder, jobs), cProfile.Profile(), io.StringIO()
+    side.run(_short(jobs))
+    profiler.runcall(side.run, jobs)
+    side.close()
+    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(_SHOWN)
+    return text.getvalue()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -270,27 +283,30 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="", metavar="TEXT", help=f"of {', '.join(_MODELS)}: those with this"
     )
     parser.add_argument("--requests", type=int, default=32, help="requests at once (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=128, help="to generate at most (default: %(default)s)")
     parser.add_argument("--alone", type=int, default=8, help="requests one by one (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of both batching sides (default: 3)")
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="of torch (default: all CPUs)"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    parser.add_argument("--profile", action="store_true", help="say where our time goes; no comparison")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write everything to this file")
     return parser
 
 
-def _jobs(num_requests: int, vocab_size: int) -> list[Job]:
-    """Prompts of 16 to 256 tokens, and 64 to 128 to generate."""
+def _jobs(num_requests: int, most_tokens: int, vocab_size: int) -> list[Job]:
+    """Prompts of 16 to 256 tokens, and half as many to generate as asked for, or more."""
     rng = np.random.default_rng(7)
-    lengths = rng.permutation(np.geomspace(16, 256, num_requests).astype(int))
+    lengths = rng.permutation(np.geomspace(16, 256, num_requests).astype(int)).tolist()
     return [
-        Job(rng.integers(0, vocab_size, int(length)).tolist(), int(rng.integers(64, 129)))
+        Job(
+            rng.integers(0, vocab_size, length).tolist(),
+            int(rng.integers((most_tokens + 1) // 2, most_tokens + 1)),
+        )
         for length in lengths
     ]
 
 
-def _part(jobs: Sequence[Job]) -> list[Job]:
-    return [Job(job.prompt, _PART_TOKENS) for job in jobs[:_PART]]
+def _short(jobs: Sequence[Job]) -> list[Job]:
+    return [Job(job.prompt, _TRIED_TOKENS) for job in jobs]
 
 
 def _num_tokens(jobs: Sequence[Job]) -> int:
@@ -323,12 +339,12 @@ def _greedy(**more: int) -> GenerationConfig:
 
 def _best_settings(folder: Path, jobs: Sequence[Job], console: Console) -> tuple[Mapping[str, Any], str]:
     """Of the peer, by the time that some requests take."""
-    part, took = _part(jobs), []
+    short, took = _short(jobs), []
     for settings, implementation in _CHOICES:
         with console.status(f"trying {implementation}, {settings}"):
             side, times = Batching(folder, jobs, settings, implementation), Times()
             for _ in range(2):
-                times.take(side.run, part)
+                times.take(side.run, short)
             side.close()
         took.append(min(times.wall))
     return _CHOICES[took.index(min(took))]
