@@ -3,6 +3,7 @@
 import numpy as np
 
 from pagedkv.block_manager import BlockManager
+from pagedkv.errors import ConfigError, InvalidRequest
 from pagedkv.models.memory import make_kv_store
 from pagedkv.models.packed import PackedModel
 from pagedkv.models.spec import LoadedModel
@@ -16,22 +17,48 @@ __all__ = ["TorchExecutor"]
 class TorchExecutor:
     """Runs steps: copies, KV, attention, sampling.
 
+    On a GPU its kernels are compiled, and CUDA graphs of decodes are recorded, when it is made.
+
     Args:
         loaded: the model.
         cache: the bookkeeping of its blocks; the store gets as many.
-
-    Attributes:
-        packed: the model over its store.
+        max_batch: sequences that decode at once at most.
+        cuda_graphs: whether steps of decodes alone run as CUDA graphs; None for where there is a GPU.
 
     Raises:
         PoolTooLarge: the memory of the blocks cannot be had; says how many would fit.
+        ConfigError: graphs without a GPU.
+        KernelInputError: the GPU has no kernels for these sizes.
     """
 
-    def __init__(self, loaded: LoadedModel, cache: BlockManager) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        cache: BlockManager,
+        *,
+        max_batch: int = 256,
+        cuda_graphs: bool | None = None,
+    ) -> None:
+        on_gpu = loaded.spec.device.type == "cuda"
+        if cuda_graphs and not on_gpu:
+            raise ConfigError(f"cuda_graphs is True, and the model is on {loaded.spec.device}; leave it out")
         config = cache.config
         store = make_kv_store(loaded.spec, num_blocks=config.num_blocks, block_size=config.block_size)
-        self.packed = PackedModel(loaded, cache, store)
+        self._packed: PackedModel | None = PackedModel(loaded, cache, store)
         self._sampler = Sampler()
+        if on_gpu:
+            self._packed.warm_up(max_batch=max_batch, cuda_graphs=cuda_graphs is not False)
+
+    @property
+    def packed(self) -> PackedModel:
+        """The model over its store.
+
+        Raises:
+            InvalidRequest: the executor is closed.
+        """
+        if self._packed is None:
+            raise InvalidRequest("the executor is closed; make another")
+        return self._packed
 
     def execute(self, step: ScheduledStep) -> Sampled:
         """Compute a step, and sample behind it."""
@@ -41,4 +68,5 @@ class TorchExecutor:
         return self._sampler.sample(logits, step)
 
     def close(self) -> None:
-        """Give back what it holds of the device."""
+        """Give back the store, the graphs, and the model if nobody else has it."""
+        self._packed = None

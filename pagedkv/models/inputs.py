@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pagedkv.block_manager import BlockManager
 from pagedkv.scheduler.step import Chunk, Decodes, ScheduledStep
 
-__all__ = ["ChunkInputs", "DecodeInputs", "PackedInputs", "pack"]
+__all__ = ["ChunkInputs", "DecodeInputs", "PackedInputs", "idle", "pack"]
 
 _ALIGNMENT = 256  # bytes
 _Array = NDArray[Any]
@@ -93,6 +93,32 @@ def pack(step: ScheduledStep, cache: BlockManager, device: torch.device) -> Pack
         decodes=DecodeInputs(next(sent), next(sent)) if batch else None,
         chunks=ChunkInputs(next(sent), next(sent), next(sent)) if step.chunks else None,
         sampled=None if sampled is None else next(sent),
+    )
+
+
+def idle(
+    device: torch.device, *, num_decodes: int, max_blocks: int = 1, num_chunk_tokens: int = 0
+) -> PackedInputs:
+    """Inputs that write nothing and read nothing: rows of padding, for warming up and to be filled in.
+
+    Args:
+        device: where.
+        num_decodes: sequences that decode, of length 0.
+        max_blocks: width of their tables.
+        num_chunk_tokens: tokens behind them that belong to no sequence.
+    """
+    num_tokens = num_decodes + num_chunk_tokens
+
+    def zeros(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype, device=device)
+
+    return PackedInputs(
+        token_ids=zeros(num_tokens, dtype=torch.int64),
+        positions=zeros(num_tokens, dtype=torch.int64),
+        slots=zeros(num_tokens, dtype=torch.int64) - 1,
+        sampled=None,
+        decodes=DecodeInputs(zeros(num_decodes, max_blocks), zeros(num_decodes)) if num_decodes else None,
+        chunks=ChunkInputs(zeros(2), zeros(1, 1), zeros(1)) if num_chunk_tokens else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -10,11 +11,14 @@ from pagedkv.kernels import AttentionOptions, Workspace, block_copy, kv_write, p
 from pagedkv.kv_store import KVStore
 from pagedkv.models.attention import ARGUMENT
 from pagedkv.models.copies import waves
-from pagedkv.models.inputs import PackedInputs, pack
+from pagedkv.models.cuda_graphs import DecodeGraphs
+from pagedkv.models.inputs import PackedInputs, idle, pack
 from pagedkv.models.spec import LoadedModel
 from pagedkv.scheduler.step import ScheduledStep
 
 __all__ = ["PackedModel", "PagedAttention"]
+
+_WARM_UP_TOKENS = 128
 
 
 class PagedAttention:
@@ -40,14 +44,14 @@ class PagedAttention:
 
     def attend(
         self,
-        module: torch.nn.Module,
+        module: Any,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
         settings: Mapping[str, object],  # noqa: ARG002 - they are those of the probe
     ) -> torch.Tensor:
         """Attend in one layer; see `attention.Attends`."""
-        layer: int = module.layer_idx  # type: ignore[assignment]
+        layer: int = module.layer_idx
         kv, options, inputs = self._store.layer(layer), self._options[layer], self._inputs
         kv_write(key, value, kv, inputs.slots, scales=self._store.scales[layer])
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
@@ -87,11 +91,13 @@ class PackedModel:
     Attributes:
         loaded: the model.
         store: keys and values.
+        graphs: what runs steps of decodes alone; None for the model itself.
     """
 
     def __init__(self, loaded: LoadedModel, cache: BlockManager, store: KVStore) -> None:
         self.loaded = loaded
         self.store = store
+        self.graphs: DecodeGraphs | None = None
         self._cache = cache
         self._workspace = Workspace(loaded.spec.device)
         self._can_keep = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
@@ -104,7 +110,27 @@ class PackedModel:
         """
         with torch.inference_mode():
             self.copy(step.copies)
-            return self.run(pack(step, self._cache, self.loaded.spec.device))
+            inputs = pack(step, self._cache, self.loaded.spec.device)
+            if self.graphs is not None and self.graphs.takes(inputs):
+                return self.graphs.run(inputs)
+            return self.run(inputs)
+
+    def warm_up(self, *, max_batch: int, cuda_graphs: bool) -> None:
+        """Compile the kernels, and record a graph for every size of a decode batch. Touches no block.
+
+        Args:
+            max_batch: sequences that decode at once at most.
+            cuda_graphs: whether to record graphs; only on a GPU.
+        """
+        spec = self.loaded.spec
+        with torch.inference_mode():
+            self.run(idle(spec.device, num_decodes=1, num_chunk_tokens=_WARM_UP_TOKENS))
+            self.run(idle(spec.device, num_decodes=max_batch))
+        if cuda_graphs:
+            block_size = self._cache.config.block_size
+            max_blocks = -(-self.loaded.max_model_len // block_size)
+            graphs = DecodeGraphs(self.run, spec.device, max_batch=max_batch, max_blocks=max_blocks)
+            self.graphs = graphs if graphs.capture() else None
 
     def copy(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy blocks in all layers, in order."""

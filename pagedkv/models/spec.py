@@ -44,7 +44,7 @@ class ModelSpec:
     @property
     def token_bytes(self) -> int:
         """What the KV of a token takes in all layers, in bytes."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * int(self.dtype.itemsize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

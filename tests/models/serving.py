@@ -70,7 +70,7 @@ class Serving:
         """One step."""
         step = self.scheduler.schedule()
         logits = self.packed.forward(step)
-        tokens = logits.argmax(-1).numpy().astype(np.int32)
+        tokens = logits.argmax(-1).cpu().numpy().astype(np.int32)
         finished = self.scheduler.commit(step, StepResult(token_ids=tokens, branches=_first(step, logits)))
         self.steps.append(step)
         for state in finished:
