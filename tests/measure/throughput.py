@@ -5,8 +5,8 @@
 
 All take turns in one process, with the same random weights in fp32 and the same requests; greedy, no end
 tokens. The peer's continuous batching keeps its manager between the rounds, and gets the settings that were
-quickest on the beginning of all requests; one by one, only some requests are run, once. On a machine that others use
-too, CPU time says more than the clock.
+quickest on the beginning of all requests; one by one, only some requests are run, once. On a machine that
+others use too, CPU time says more than the clock.
 """
 
 import argparse
