@@ -11,6 +11,8 @@ from pagedkv.cli.output import progress_bar
 from pagedkv.errors import ConfigError, PagedKVError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pagedkv.engine import AnyPrompt, Engine, RequestOutput
     from pagedkv.sampling.params import SamplingParams
 
@@ -122,7 +124,8 @@ def _hide_bars() -> None:
     if not sys.stderr.isatty() and find_spec("transformers") is not None:
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        disable: Callable[[], None] = logging.disable_progress_bar
+        disable()
 
 
 def _params(arguments: argparse.Namespace) -> "SamplingParams":

@@ -145,7 +145,7 @@ def every_fifth() -> Callable[[ScheduledStep], None]:
 
 def refuse(engine: Engine, *arguments: object, **keywords: object) -> Callable[[], object]:
     """A call that must change nothing."""
-    return lambda: engine.add_request(*arguments, **keywords)  # type: ignore[arg-type]
+    return lambda: engine.add_request(*arguments, **keywords)
 
 
 def test_refusals_change_nothing() -> None:

@@ -38,10 +38,10 @@ SHAPE = ModelShape(
     vocab_size=VOCAB_SIZE,
 )
 DISTURBANCES = {
-    "aborted": 0.06,  # chances for each step
-    "failed before": 0.01,
-    "failed behind": 0.01,
-    "no numbers": 0.003,
+    "aborted": 0.2,  # chances for each step
+    "failed before": 0.03,
+    "failed behind": 0.03,
+    "no numbers": 0.01,
     "looked at": 0.02,
 }
 
@@ -127,7 +127,7 @@ def engine_of(
     executor = SimulatedExecutor(clock, CostModel("h200", SHAPE, block_size=BLOCK_SIZE), seed=4)
     engine = Engine(
         executor,
-        Scheduler(blocks, SchedulerConfig(**scheduler), clock),  # type: ignore[arg-type]
+        Scheduler(blocks, SchedulerConfig(**scheduler), clock),
         tokenizer=ByteTokenizer(),
         limits=ModelLimits(end_token_ids=(END, 7), max_model_len=LONGEST, vocab_size=VOCAB_SIZE),
         seed=1,
@@ -270,7 +270,8 @@ def test_soak(count: int, seed: int, record_property: Callable[[str, object], No
     assert stats.num_preemptions > count // 20
     assert stats.num_hit_tokens > 0
     assert stats.counters["sequences_forked"] > count // 10
-    assert {name for name, number in soak.happened.items() if number} >= {"aborted", "failed before"}
+    assert soak.happened["aborted"] > count // 50
+    assert stats.num_failed_steps > 0
 
 
 def test_a_lost_output_is_noticed() -> None:
@@ -279,20 +280,20 @@ def test_a_lost_output_is_noticed() -> None:
     expected = calm(asked)
     soak = Soak(asked, 1)
     deliver = soak.engine._mail.deliver
-    soak.engine._mail.deliver = lambda output: None if output.request_id == 31 else deliver(output)  # type: ignore[method-assign]
+    soak.engine._mail.deliver = lambda output: None if output.request_id == 31 else deliver(output)
     soak.run()
     with pytest.raises(AssertionError):
         check(soak, expected)
 
     wrong = Soak(asked, 1)
-    execute = wrong.engine._executor.inner.execute  # type: ignore[attr-defined]
+    execute = wrong.engine._executor.inner.execute
 
     def off_by_one(step: ScheduledStep) -> Sampled:
         sampled = execute(step)
         sampled.token_ids[:1] += step.number % 20 == 0
         return sampled
 
-    wrong.engine._executor.inner.execute = off_by_one  # type: ignore[attr-defined]
+    wrong.engine._executor.inner.execute = off_by_one
     wrong.run()
     with pytest.raises(AssertionError):
         check(wrong, expected)
