@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from pagedkv.config import CacheConfig
 from pagedkv.engine import Engine, RequestOutput
 from pagedkv.errors import (
     ConfigError,
@@ -258,3 +259,23 @@ def test_a_closed_engine_holds_nothing() -> None:
     for call in (engine.step, lambda: engine.add_request("x"), lambda: engine.generate("x")):
         with pytest.raises(PagedKVError, match="the engine is closed"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"offload": "cpu"}, "offload is 'cpu'"),
+        ({"cache": CacheConfig(num_blocks=4, prefix_keys="ids")}, 'a model needs "tokens"'),
+    ],
+)
+def test_settings_that_no_model_can_have(settings: dict[str, object], message: str) -> None:
+    """They are refused before anything is loaded."""
+    with pytest.raises(ConfigError, match=message):
+        Engine.from_pretrained("no/such/folder/anywhere", **settings)
+
+
+def test_models_without_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is named, with what to install."""
+    monkeypatch.setattr("pagedkv.engine.pretrained.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"torch and transformers are not installed.*pip install"):
+        Engine.from_pretrained("anything")
