@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from pagedkv.errors import ConfigError, ModelError, ModelNotFound, UnsupportedModel
@@ -48,10 +49,9 @@ def load_model(
         ConfigError: a dtype or device that there is not, or a length beyond the model's.
         ModelError: its files cannot be read.
     """
-    name = fspath(path_or_name)
     place = _settled_device(device)
     wanted = _settled_dtype(dtype)
-    _require_place(name)
+    name = _settled_name(fspath(path_or_name))
     config = _load_config(name, revision)
     found = model_class(config)
     length = _settled_length(config, max_model_len)
@@ -125,26 +125,30 @@ def _settled_length(config: Any, asked: int | None) -> int:
     return asked
 
 
-def _require_place(name: str) -> None:
-    """A folder must have a configuration and weights; what is no folder must look like a name."""
+def _settled_name(name: str) -> str:
+    """A folder, which must have a configuration and weights, or what looks like a name."""
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelNotFound(f"{name} has no config.json; give the folder that a model was saved to")
         if not any(folder.glob("*.safetensors")):
             others = sorted(path.name for path in folder.glob("*.bin"))
             hint = f" (it has {', '.join(others)}: save the model again as safetensors)" if others else ""
             raise ModelNotFound(f"{name} has a config.json and no weights, *.safetensors{hint}")
-    elif folder.exists():
+        return fspath(folder)
+    if folder.is_file():
         raise ModelNotFound(f"{name} is a file; give the folder that the model was saved to")
-    elif name.count("/") > 1 or name.startswith((".", "/", "~")) or not name:
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name:
         raise ModelNotFound(f"there is no folder {name!r}, and no model on the Hub has such a name")
+    return name
 
 
 def _load_config(name: str, revision: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except OSError as error:
+        if Path(name).is_dir():
+            raise ModelError(f"{name}: cannot read its config.json: {_first_line(error)}") from error
         raise ModelNotFound(
             f"there is no folder {name!r}, and the Hub gave no model of that name: {_first_line(error)}"
         ) from error
@@ -160,13 +164,20 @@ def _load_weights(found: Any, name: str, **settings: Any) -> Any:
             name,
             attn_implementation=attention.NAME,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are told, by name, and refused here
             output_loading_info=True,
             **settings,
         )
     except OSError as error:
         raise ModelNotFound(f"{name}: its weights cannot be had: {_first_line(error)}") from error
-    except (ImportError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ImportError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{name}: its weights cannot be loaded: {_first_line(error)}") from error
+    if mismatched := sorted(told["mismatched_keys"]):
+        weight, saved, expected = mismatched[0]
+        raise ModelError(
+            f"{name}: {len(mismatched)} weights do not fit its config.json: {weight} is {list(saved)}, and "
+            f"{found.__name__} has {list(expected)} there"
+        )
     if missing := sorted(told["missing_keys"]):
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ModelNotFound(f"{name} lacks {len(missing)} weights that {found.__name__} has: {shown}")

@@ -101,15 +101,16 @@ def make_kv_store(spec: ModelSpec, *, num_blocks: int, block_size: int) -> KVSto
     except ConfigError as error:
         if error.__cause__ is None:  # a setting, not the allocation
             raise
-        raise _too_large(spec, num_blocks, block_size, available_memory(spec.device) or 0) from error
+        raise _too_large(spec, num_blocks, block_size, available_memory(spec.device)) from error
 
 
-def _too_large(spec: ModelSpec, num_blocks: int, block_size: int, memory: int) -> PoolTooLarge:
-    fitting = min(fit_num_blocks(spec, block_size, memory), num_blocks - 1)
+def _too_large(spec: ModelSpec, num_blocks: int, block_size: int, memory: int | None) -> PoolTooLarge:
     wanted = num_blocks * block_size * spec.token_bytes
-    return PoolTooLarge(
-        num_blocks,
-        fitting,
-        f"{num_blocks} blocks of {block_size} tokens take {wanted / 2**30:.2f} GiB, and {spec.device} has "
-        f"{memory / 2**30:.2f} GiB left: {fitting} blocks would fit",
-    )
+    asked = f"{num_blocks} blocks of {block_size} tokens take {wanted / 2**30:.2f} GiB"
+    if memory is None:
+        return PoolTooLarge(
+            num_blocks, 0, f"{asked}; how much {spec.device} has is not known, and it refused: use fewer"
+        )
+    fitting = min(fit_num_blocks(spec, block_size, memory), num_blocks - 1)
+    left = f"{spec.device} has {memory / 2**30:.2f} GiB left"
+    return PoolTooLarge(num_blocks, fitting, f"{asked}, and {left}: {fitting} blocks would fit")
