@@ -44,6 +44,7 @@ class Engine(EngineCore):
         max_model_len: int | None = None,
         clock: "Clock | None" = None,
         seed: int | None = None,
+        tensor_parallel_size: int | None = None,
     ) -> "Engine":
         """An engine for a model of Hugging Face transformers. Needs torch and transformers.
 
@@ -58,6 +59,8 @@ class Engine(EngineCore):
             max_model_len: a smaller bound of the length than the model's own.
             clock: what tells the time; None for that of this machine.
             seed: makes the seeds repeat that are drawn for requests without one.
+            tensor_parallel_size: processes that share the model; None for those that torchrun has started.
+                All of them make the same calls, in the same order.
 
         Raises:
             ModelNotFound: there is no model, or no weights.
@@ -77,8 +80,16 @@ class Engine(EngineCore):
             revision=revision,
             max_model_len=max_model_len,
             clock=clock,
+            seed=seed,
+            tensor_parallel_size=tensor_parallel_size,
         )
-        return cls(parts.executor, parts.scheduler, tokenizer=parts.tokenizer, limits=parts.limits, seed=seed)
+        return cls(
+            parts.executor,
+            parts.scheduler,
+            tokenizer=parts.tokenizer,
+            limits=parts.limits,
+            seed=parts.seed,
+        )
 
     def generate(
         self,

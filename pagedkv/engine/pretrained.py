@@ -1,8 +1,11 @@
 """From a model's name to the parts of an engine. torch is imported when it is called."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from os import PathLike
-from typing import Any, NamedTuple
+from secrets import randbits
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pagedkv.block_manager import BlockManager
 from pagedkv.clock import Clock, WallClock
@@ -12,6 +15,9 @@ from pagedkv.engine.intake import ModelLimits
 from pagedkv.errors import ConfigError
 from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from pagedkv.models import LoadedModel, Ranks
 
 __all__ = ["Parts", "load_parts"]
 
@@ -25,6 +31,7 @@ class Parts(NamedTuple):
     scheduler: Scheduler
     tokenizer: Tokenizer | None
     limits: ModelLimits
+    seed: int | None
 
 
 def load_parts(
@@ -38,6 +45,8 @@ def load_parts(
     revision: str,
     max_model_len: int | None,
     clock: Clock | None,
+    seed: int | None,
+    tensor_parallel_size: int | None,
 ) -> Parts:
     """Load a model, and make its cache, its scheduler and its executor. Arguments as `from_pretrained`'s.
 
@@ -47,29 +56,76 @@ def load_parts(
         PoolTooLarge: the memory of the blocks cannot be had.
     """
     _require_possible(offload, cache)
-    from pagedkv.models import TorchExecutor, default_num_blocks, load_model, require_memory
+    from pagedkv.models import Ranks, load_model
 
-    loaded = load_model(
-        path_or_name, dtype=dtype, device=device, revision=revision, max_model_len=max_model_len
-    )
-    scheduling = scheduler or SchedulerConfig()
-    if cache is None:
-        num_blocks = default_num_blocks(
-            loaded.spec,
-            _BLOCK_SIZE,
-            max_model_len=loaded.max_model_len,
-            max_sequences=scheduling.max_running,
+    ranks = Ranks.start(tensor_parallel_size, device)
+    try:
+        loaded = load_model(
+            path_or_name,
+            dtype=dtype,
+            device=device,
+            revision=revision,
+            max_model_len=max_model_len,
+            ranks=ranks,
         )
-        cache = CacheConfig(num_blocks=num_blocks, block_size=_BLOCK_SIZE)
-    require_memory(loaded.spec, num_blocks=cache.num_blocks, block_size=cache.block_size)
-    blocks = BlockManager(cache)
+        scheduling = scheduler or SchedulerConfig()
+        settled = _settled_cache(cache, loaded, scheduling, ranks)
+        return _parts(loaded, settled, scheduling, clock or WallClock(), seed, ranks)
+    except BaseException:
+        if ranks is not None:
+            ranks.close()
+        raise
+
+
+def _settled_cache(
+    cache: CacheConfig | None, loaded: "LoadedModel", scheduling: SchedulerConfig, ranks: "Ranks | None"
+) -> CacheConfig:
+    """Settings of a cache for which there is memory, the same on all ranks."""
+    from pagedkv.models import default_num_blocks, require_memory
+
+    with nullcontext() if ranks is None else ranks.together("making room for the blocks"):
+        settled = cache or CacheConfig(
+            num_blocks=default_num_blocks(
+                loaded.spec,
+                _BLOCK_SIZE,
+                max_model_len=loaded.max_model_len,
+                max_sequences=scheduling.max_running,
+            ),
+            block_size=_BLOCK_SIZE,
+        )
+        require_memory(loaded.spec, num_blocks=settled.num_blocks, block_size=settled.block_size)
+    if cache is not None or ranks is None:
+        return settled
+    return replace(settled, num_blocks=min(number for (number,) in ranks.every(settled.num_blocks)))
+
+
+def _parts(
+    loaded: "LoadedModel",
+    cache: CacheConfig,
+    scheduling: SchedulerConfig,
+    clock: Clock,
+    seed: int | None,
+    ranks: "Ranks | None",
+) -> Parts:
+    from pagedkv.models import SharedClock, SharedExecutor, SharedScheduler, TorchExecutor
+
     limits = ModelLimits(
         end_token_ids=loaded.end_token_ids,
         max_model_len=loaded.max_model_len,
         vocab_size=loaded.spec.vocab_size,
     )
-    executor = TorchExecutor(loaded, blocks)
-    return Parts(executor, Scheduler(blocks, scheduling, clock or WallClock()), loaded.tokenizer, limits)
+    blocks = BlockManager(cache)
+    if ranks is None:
+        executor = TorchExecutor(loaded, blocks)
+        return Parts(executor, Scheduler(blocks, scheduling, clock), loaded.tokenizer, limits, seed)
+    shared = SharedClock(clock, ranks)
+    return Parts(
+        SharedExecutor(TorchExecutor(loaded, blocks, cuda_graphs=False), shared, ranks),
+        SharedScheduler(blocks, scheduling, shared, ranks),
+        loaded.tokenizer,
+        limits,
+        ranks.object_of_first(randbits(63) if seed is None else seed),
+    )
 
 
 def _require_possible(offload: object, cache: CacheConfig | None) -> None:

@@ -10,6 +10,8 @@ from pagedkv.models.memory import (
     require_memory,
 )
 from pagedkv.models.packed import PackedModel
+from pagedkv.models.ranks import Ranks
+from pagedkv.models.shared import SharedClock, SharedExecutor, SharedScheduler
 from pagedkv.models.spec import LoadedModel, ModelSpec
 
 __all__ = [
@@ -17,6 +19,10 @@ __all__ = [
     "LoadedModel",
     "ModelSpec",
     "PackedModel",
+    "Ranks",
+    "SharedClock",
+    "SharedExecutor",
+    "SharedScheduler",
     "TorchExecutor",
     "available_memory",
     "default_num_blocks",

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from pagedkv.models import attention
 from pagedkv.models.architectures import COMPARED, model_class
 from pagedkv.models.comparison import require_agreement
 from pagedkv.models.probe import probe
+from pagedkv.models.ranks import Ranks
 from pagedkv.models.spec import LoadedModel, ModelSpec
+from pagedkv.models.tensor_parallel import load_sharded, require_sharded
 from pagedkv.models.tokenizer import load_tokenizer
 
 __all__ = ["DTYPES", "load_model"]
@@ -33,6 +36,7 @@ def load_model(
     device: torch.device | str | None = None,
     revision: str = "main",
     max_model_len: int | None = None,
+    ranks: Ranks | None = None,
 ) -> LoadedModel:
     """Load a causal language model. Code that comes with a model is never run.
 
@@ -42,6 +46,7 @@ def load_model(
         device: where to; None for the GPU if there is one.
         revision: branch, tag or commit on the Hub.
         max_model_len: a smaller bound of the length than the model's own; None for that.
+        ranks: the processes that share the model, all of which make this call; None for this one alone.
 
     Raises:
         ModelNotFound: there is no model of that name, no configuration, or weights are missing.
@@ -56,12 +61,13 @@ def load_model(
     found = model_class(config)
     length = _settled_length(config, max_model_len)
     attention.register()
-    model = _load_weights(found, name, config=config, dtype=wanted, revision=revision)
+    load = partial(_load_weights, found, name, config=config, dtype=wanted, revision=revision)
+    model = load() if ranks is None else load_sharded(load, config, ranks)
     model = model.eval().requires_grad_(False).to(place)
     loaded = LoadedModel(
         name=name,
         model=model,
-        spec=_probed(model, name),
+        spec=_probed(model, name, ranks),
         tokenizer=load_tokenizer(name, revision),
         end_token_ids=_end_token_ids(model),
         max_model_len=length,
@@ -71,9 +77,11 @@ def load_model(
     return loaded
 
 
-def _probed(model: Any, name: str) -> ModelSpec:
+def _probed(model: Any, name: str, ranks: Ranks | None) -> ModelSpec:
     """The model's shape, which the kernels must take."""
     spec = probe(model)
+    if ranks is not None:
+        require_sharded(spec, model.config, ranks)
     if spec.dtype not in DTYPES.values():
         raise UnsupportedModel(f"{name} has keys in {spec.dtype}; served are {', '.join(DTYPES)}: pass dtype")
     if spec.device.type == "cuda":

@@ -1,0 +1,195 @@
+"""The processes of a torchrun that serve one model together, and what they tell each other."""
+
+import logging
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+
+from pagedkv.errors import ConfigError, InvariantError, ModelError, PagedKVError
+
+__all__ = ["Ranks", "portable"]
+
+_log = logging.getLogger("pagedkv")
+_TIMEOUT = timedelta(minutes=10)
+
+
+class Ranks:
+    """This process and its peers.
+
+    Tensors of the model go through the default process group (NCCL on GPUs, gloo on CPUs), what schedulers
+    and samplers agree on through one of gloo. Every rank has to make the same calls in the same order; one
+    that waits for the others longer than ten minutes raises. After an error that the others do not know of,
+    a rank refuses to go on: its calls would be answered by those that the others made before.
+
+    Attributes:
+        rank: this process, from 0.
+        size: how many there are.
+    """
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
+        self._control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+        self._fault: str | None = None
+
+    @classmethod
+    def start(cls, size: int | None, device: torch.device | str | None) -> Self | None:
+        """Join the other processes.
+
+        Args:
+            size: how many share a model; None for all that torchrun has started.
+            device: what they compute on; None for a GPU each, if there are any.
+
+        Returns:
+            None if one process is all there is, or all that was asked for.
+
+        Raises:
+            ConfigError: the size is not that of torchrun, or there are fewer GPUs than processes.
+        """
+        started = dist.get_world_size() if _is_running() else int(os.environ.get("WORLD_SIZE", "1"))
+        if size is not None and (type(size) is not int or size < 1):
+            raise ConfigError(f"tensor_parallel_size is {size!r}; it must be an int of at least 1, or None")
+        if (started if size is None else size) == 1:
+            return None
+        if size not in (None, started):
+            raise ConfigError(
+                f"tensor_parallel_size is {size}, and the number of processes running is {started}: "
+                f"start as many, torchrun --nproc-per-node {size} ..."
+            )
+        kind = _settled_kind(device)
+        if not _is_running():
+            dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_TIMEOUT)
+        ranks = cls()
+        _log.info("[Ranks] rank %d of %d, on %s", ranks.rank, ranks.size, kind)
+        return ranks
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which decides."""
+        return self.rank == 0
+
+    # ---- tensors of the model
+
+    def add_up(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all ranks, in place."""
+        dist.all_reduce(tensor)
+        return tensor
+
+    def side_by_side(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What all ranks have, next to each other in the last dimension."""
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor)
+        return torch.cat(parts, dim=-1)
+
+    # ---- what they agree on
+
+    def every(self, *numbers: int) -> list[list[int]]:
+        """These numbers of every rank, in order; all give equally many."""
+        self._require_sound()
+        mine = torch.tensor(numbers, dtype=torch.int64)
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        with self.fatal("talking to the other ranks"):
+            dist.all_gather(found, mine, group=self._control)
+        return [each.tolist() for each in found]
+
+    def of_first(self, numbers: torch.Tensor) -> torch.Tensor:
+        """What rank 0 has, in place. Any shape and dtype, the same everywhere, on the CPU."""
+        self._require_sound()
+        with self.fatal("talking to the other ranks"):
+            dist.broadcast(numbers, 0, group=self._control)
+        return numbers
+
+    def object_of_first(self, value: Any) -> Any:
+        """What rank 0 has; what the others give does not matter."""
+        pickled = pickle.dumps(value) if self.is_first else b""
+        length = int(self.of_first(torch.tensor([len(pickled)]))[0])
+        sent = bytearray(pickled) if self.is_first else bytearray(length)
+        told = self.of_first(torch.frombuffer(sent, dtype=torch.uint8))
+        return pickle.loads(told.numpy().tobytes())  # noqa: S301 - it comes from a process of ours
+
+    # ---- faults
+
+    @contextmanager
+    def together(self, doing: str) -> Iterator[None]:
+        """Do what no rank waits for others in; where one fails, all do.
+
+        Args:
+            doing: what it is, for messages.
+
+        Raises:
+            ModelError: another rank failed; says which, and why.
+        """
+        fault: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again below, when the others know
+            fault = error
+        said = f"{type(fault).__name__}: {fault}" if fault is not None else None
+        told: list[str | None] = [None] * self.size
+        dist.all_gather_object(told, said, group=self._control)
+        if fault is not None:
+            raise fault
+        for rank, text in enumerate(told):
+            if text is not None:
+                raise ModelError(f"rank {rank} of {self.size} failed in {doing}: {text}")
+
+    @contextmanager
+    def fatal(self, doing: str) -> Iterator[None]:
+        """Do what ranks wait for each other in: an error leaves this one out of step for good.
+
+        Args:
+            doing: what it is, for messages.
+        """
+        try:
+            yield
+        except BaseException as error:
+            self._fault = f"{doing}: {type(error).__name__}: {error}"
+            raise
+
+    def _require_sound(self) -> None:
+        if self._fault is not None:
+            raise InvariantError(
+                f"rank {self.rank} of {self.size} is out of step with the others since it failed in "
+                f"{self._fault}; end all of them, and start again"
+            )
+
+    def close(self) -> None:
+        """Agree no more. The default process group stays: what torchrun started can meet only once."""
+        if self._fault is None and _is_running():
+            dist.destroy_process_group(self._control)
+
+
+def portable(error: Exception) -> PagedKVError:
+    """An error that another process can raise: ours as they are, others by what they say."""
+    return error if isinstance(error, PagedKVError) else ModelError(f"{type(error).__name__}: {error}")
+
+
+def _is_running() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _settled_kind(device: torch.device | str | None) -> str:
+    """The type of device that the ranks compute on; on GPUs, this one from now on uses its own."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    settled = torch.device(device)
+    if settled.type != "cuda":
+        return settled.type
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if settled.index not in (None, local):
+        raise ConfigError(
+            f"device is {device!r} on local rank {local}: every rank has a GPU of its own; say cuda"
+        )
+    if local >= torch.cuda.device_count():
+        raise ConfigError(
+            f"this is local rank {local}, and the machine has {torch.cuda.device_count()} GPUs; "
+            "start no more processes than it has"
+        )
+    torch.cuda.set_device(local)
+    return settled.type
