@@ -1,7 +1,8 @@
 """The engine: prompts in, outputs out."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from pagedkv.engine.core import EngineCore
@@ -9,7 +10,7 @@ from pagedkv.engine.intake import AnyPrompt
 from pagedkv.engine.outputs import RequestOutput
 from pagedkv.engine.streams import OutputStream
 from pagedkv.errors import InvalidRequest
-from pagedkv.request import RequestId
+from pagedkv.request import Prompt, RequestId
 from pagedkv.sampling.params import SamplingParams
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Engine(EngineCore):
 
     def generate(
         self,
-        prompts: str | Sequence[AnyPrompt],
+        prompts: str | Prompt | Sequence[AnyPrompt],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         progress: Progress | None = None,
@@ -103,7 +104,7 @@ class Engine(EngineCore):
         If anything is raised, none of them is left behind.
 
         Args:
-            prompts: the prompts; a single text is one.
+            prompts: the prompts; a single text, or prompt object, is one.
             params: how their tokens are chosen: for all, or for each; None for the usual way.
             progress: is called whenever requests have ended.
 
@@ -111,7 +112,7 @@ class Engine(EngineCore):
             Their outputs, in the order of the prompts.
 
         Raises:
-            InvalidRequest: the numbers of prompts and of parameters differ.
+            InvalidRequest: the numbers of prompts and of parameters differ, or there is no list of prompts.
             Exception: as `add_request` and `step`.
         """
         pairs = _paired(prompts, params)
@@ -153,10 +154,26 @@ class Engine(EngineCore):
         return OutputStream(self, chosen, box)
 
 
+def _listed(prompts: str | Prompt | Sequence[AnyPrompt]) -> Sequence[AnyPrompt]:
+    """The prompts; a single one is a list of one, but for token ids, which could be meant as several."""
+    if isinstance(prompts, str | Prompt):
+        return [prompts]
+    if not isinstance(prompts, Iterable):
+        raise InvalidRequest(f"prompts are {prompts!r:.40}; they must be a list")
+    every = list(prompts)
+    if every and isinstance(every[0], Integral):
+        raise InvalidRequest(
+            f"the first of {len(every)} prompts is {every[0]!r:.40}; token ids of one prompt go into a list "
+            "of their own: [[1, 2, 3]]"
+        )
+    return every
+
+
 def _paired(
-    prompts: str | Sequence[AnyPrompt], params: SamplingParams | Sequence[SamplingParams] | None
+    prompts: str | Prompt | Sequence[AnyPrompt],
+    params: SamplingParams | Sequence[SamplingParams] | None,
 ) -> list[tuple[AnyPrompt, SamplingParams | None]]:
-    every: Sequence[AnyPrompt] = [prompts] if isinstance(prompts, str) else prompts
+    every = _listed(prompts)
     if params is None or isinstance(params, SamplingParams):
         return [(prompt, params) for prompt in every]
     if len(params) != len(every):

@@ -159,6 +159,13 @@ class Intake:
             )
         if not prompt:
             raise InvalidRequest("the prompt is empty; it must have at least one token")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"character {error.start} of the prompt is {prompt[error.start]!r}, half of a character: "
+                "decode bytes as UTF-8, or give token ids"
+            ) from None
         return self._tokenizer.encode(prompt)
 
     def _require_known(self, token_ids: Int32s) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from itertools import count
 
+import numpy as np
 import pytest
 
 from pagedkv.config import CacheConfig
@@ -18,6 +19,7 @@ from pagedkv.errors import (
     TokenizerMissing,
     UnknownRequest,
 )
+from pagedkv.request import TokenPrompt
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.scheduler import ScheduledStep
 from tests.engine.toy import ByteTokenizer, ToyModel, answer, toy_engine
@@ -259,6 +261,27 @@ def test_a_closed_engine_holds_nothing() -> None:
     for call in (engine.step, lambda: engine.add_request("x"), lambda: engine.generate("x")):
         with pytest.raises(PagedKVError, match="the engine is closed"):
             call()
+
+
+def test_prompts_that_are_none() -> None:
+    """What is no list of prompts is told from one; an array of two dimensions is one."""
+    engine, _ = toy_engine(tokenizer=ByteTokenizer())
+    for prompts, message in (
+        ([1, 2, 3], r"the first of 3 prompts is 1; token ids .* list of their own"),
+        (np.array([1, 2]), "list of their own"),
+        (7, "prompts are 7; they must be a list"),
+        (None, "prompts are None"),
+        (["half \ud800"], r"character 5 of the prompt is '\\ud800', half of a character"),
+        ([[1.5]], "token 1.5 at position 0"),
+        ([b"abc"], "got bytes"),
+    ):
+        with pytest.raises(InvalidRequest, match=message):
+            engine.generate(prompts, GREEDY)
+    assert not engine.has_unfinished
+
+    expected = answer([1, 2], 8)
+    for prompts in (TokenPrompt([1, 2]), [TokenPrompt([1, 2])], np.array([[1, 2]]), ([1, 2],)):
+        assert engine.generate(prompts, GREEDY)[0].outputs[0].token_ids == expected
 
 
 @pytest.mark.parametrize(
