@@ -116,19 +116,23 @@ class PackedModel:
             return self.run(inputs)
 
     def warm_up(self, *, max_batch: int, cuda_graphs: bool) -> None:
-        """Compile the kernels, and record a graph for every size of a decode batch. Touches no block.
+        """Compile the kernels, and record a graph for every size of a decode batch.
+
+        It is for a store that holds nothing yet: a copy is tried out on its first blocks.
 
         Args:
             max_batch: sequences that decode at once at most.
             cuda_graphs: whether to record graphs; only on a GPU.
         """
         spec = self.loaded.spec
+        max_blocks = -(-self.loaded.max_model_len // self._cache.config.block_size)
         with torch.inference_mode():
             self.run(idle(spec.device, num_decodes=1, num_chunk_tokens=_WARM_UP_TOKENS))
-            self.run(idle(spec.device, num_decodes=max_batch))
+            self.run(idle(spec.device, num_decodes=1, max_blocks=max_blocks))  # is split
+            self.run(idle(spec.device, num_decodes=max_batch))  # is not
+            if self._cache.config.num_blocks > 1:
+                self.copy([(0, 1)])
         if cuda_graphs:
-            block_size = self._cache.config.block_size
-            max_blocks = -(-self.loaded.max_model_len // block_size)
             graphs = DecodeGraphs(self.run, spec.device, max_batch=max_batch, max_blocks=max_blocks)
             self.graphs = graphs if graphs.capture() else None
 

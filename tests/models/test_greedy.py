@@ -144,21 +144,36 @@ def test_negative_control(
 
 
 @every_architecture
-def test_bfloat16(name: str, folder_of: Callable[[str], Path]) -> None:
-    """Logits are as near to float32's as transformers' in bfloat16; tokens with a margin are equal."""
-    loaded = load_model(folder_of(name), dtype="bfloat16", device="cpu")
+def test_negative_control_of_copies(
+    name: str, loaded_of: Loaded, greedy_of: Greedy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its copies, a fork reads what was never written."""
+    monkeypatch.setattr("pagedkv.models.packed.PackedModel.copy", lambda self, copies: None)
+    prompt = prompts((10,))[0]
+    serving = Serving(loaded_of(name), cache_settings={"fork_mode": "eager"})
+    serving.add(0, prompt, COUNT, num_sequences=2)
+    sequences = serving.run()[0]
+    assert sequences != [[t[0], *greedy_of(name, [*prompt, t[0]], COUNT)[: COUNT - 1]] for t in sequences]
+
+
+@every_architecture
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bits(name: str, dtype: torch.dtype, folder_of: Callable[[str], Path]) -> None:
+    """Logits are as near to float32's as transformers' in 16 bits; tokens with a margin are equal."""
+    loaded = load_model(folder_of(name), dtype=dtype, device="cpu")
     serving = Serving(loaded)
     for i, prompt in enumerate(prompts()):
         serving.add(i, prompt, COUNT)
     ours = serving.packed.forward(serving.scheduler.schedule())
     reference = AutoModelForCausalLM.from_pretrained(
-        folder_of(name), dtype=torch.bfloat16, attn_implementation="eager"
+        folder_of(name), dtype=dtype, attn_implementation="eager"
     )
     theirs, exact = _last_logits(reference), _last_logits(reference.float())
     allowed = 1.5 * (theirs - exact).abs().mean()
     assert (ours - exact).abs().mean() < allowed
     best = exact.topk(2).values
     clear = best[:, 0] - best[:, 1] > 2 * (ours - exact).abs().max()
+    assert bool(clear.any())
     assert bool((ours.argmax(-1) == exact.argmax(-1))[clear].all())
 
 
