@@ -54,7 +54,7 @@ def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,  # noqa: ARG001 - there is none
+    attention_mask: torch.Tensor | None,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
     """What a model calls: from `[1, heads, num_tokens, head_dim]` to `[1, num_tokens, heads, head_dim]`."""
@@ -63,6 +63,8 @@ def _attention(
         raise UnsupportedModel(
             f"{type(module).__name__} does not get the arguments that its model was called with"
         )
+    if attention_mask is not None:
+        raise UnsupportedModel(f"{type(module).__name__} has a mask of its own, which is not served")
     out = attends.attend(module, _packed(query), _packed(key), _packed(value), settings)
     return out.unsqueeze(0), None
 

@@ -86,6 +86,24 @@ def test_warming_up_touches_no_block(name: str, loaded_of: Callable[[str], Any])
     assert all(bool(layer.isnan().all()) for layer in serving.packed.store.layers.tensors)
 
 
+def test_a_model_that_cannot_be_recorded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, and nothing that was recorded before is kept."""
+    graphs = DecodeGraphs(lambda inputs: inputs.token_ids, CPU, max_batch=4, max_blocks=2)
+
+    def record(size: int) -> None:
+        if size == 2:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore about it")
+        graphs._graphs[size] = None
+
+    monkeypatch.setattr(graphs, "_record", record)
+    assert not graphs.capture()
+    assert not graphs._graphs
+    (message,) = caplog.messages
+    assert message.endswith("recording one failed: operation not permitted when stream is capturing")
+
+
 @needs_gpu
 def test_recorded(folder_of: Callable[[str], Any]) -> None:
     """Recorded graphs give the tokens that the model itself gives."""
