@@ -41,7 +41,7 @@ def test_one_that_agrees(dtype: str, tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 def test_one_that_does_not(tmp_path: Path) -> None:
-    """It tells attention of a window that its own mask does not have, which no probe of one step can see."""
+    """Its own mask has a window of which it does not tell attention: no probe can see that."""
     folder = tiny.save(PhimoeConfig(**SHAPE, num_local_experts=4, sliding_window=8), tmp_path)
     with pytest.raises(
         UnsupportedModel, match=r"phimoe cannot be served: over paged KV its logits are .*% off"
