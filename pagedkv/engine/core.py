@@ -1,10 +1,11 @@
 """The core of the engine: requests come and go, and one step follows the other."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
+from pagedkv.engine.careful import CarefulTokenizer
 from pagedkv.engine.executor import Executor
 from pagedkv.engine.groups import Asked
 from pagedkv.engine.intake import AnyPrompt, Intake, ModelLimits
@@ -33,7 +34,7 @@ class EngineCore:
 
     It is not safe for use by several threads at once. A step whose executor raises is as if it had not been:
     the error goes to the caller, and every request goes on with the next step. Only those whose logits are
-    no numbers are aborted, as they would be the same again.
+    no numbers, or at whose tokens the tokenizer raises, are aborted, as they would be the same again.
 
     Args:
         executor: runs the steps; the engine closes it.
@@ -65,7 +66,7 @@ class EngineCore:
         self._stats = StatsFold(scheduler.cache.internal_fragmentation)
         scheduler.events.attach(self._stats)
         self._numbers = count()
-        self._forsaken: deque[RequestId] = deque()
+        self._forsaken: deque[tuple[RequestId, deque[RequestOutput]]] = deque()
         self._num_idle_steps = 0
         self._is_closed = False
         self._scheduling = nvtx_range("schedule")
@@ -106,16 +107,15 @@ class EngineCore:
         """
         self._require_open()
         chosen = self._free_id() if request_id is None else self._checked_id(request_id)
-        taken = self._intake.take(
-            chosen, prompt, params or SamplingParams(), priority=priority, namespace=namespace
-        )
+        params = SamplingParams() if params is None else params
+        taken = self._intake.take(chosen, prompt, params, priority=priority, namespace=namespace)
         state = self.scheduler.add(taken.request)
         asked = Asked(
             state=state,
             prompt=taken.text,
             params=taken.params,
             search=taken.search,
-            tokenizer=self.tokenizer,
+            tokenizer=None if self.tokenizer is None else CarefulTokenizer(self.tokenizer),
             streams=stream,
         )
         self._registry.add(asked)
@@ -151,7 +151,8 @@ class EngineCore:
 
         Raises:
             InvalidLogits: the model gave no numbers for some requests; these are aborted, the others go on.
-            Exception: what the executor raised; nothing is lost, and the next step tries again.
+            Exception: what the executor raised; nothing is lost, and the next step tries again. Or what the
+                tokenizer raised at some requests' tokens; these end, with the text up to there.
         """
         self._require_open()
         self._advance()
@@ -175,16 +176,15 @@ class EngineCore:
                 f"last {self._num_idle_steps} steps were empty; this is a fault of the scheduler"
             )
 
-    def forsake(self, request_ids: Sequence[RequestId]) -> None:
-        """Abort those of these requests that are live, and tell nobody."""
-        self._mail.unclaim(request_ids)
+    def forsake(self, request_ids: Sequence[RequestId], box: deque[RequestOutput]) -> None:
+        """Abort those of these requests whose outputs still go to this box, and tell nobody."""
         for request_id in request_ids:
-            if request_id in self.scheduler.requests:
+            if self._mail.unclaim(request_id, box):
                 self.abort(request_id)
 
-    def forsake_later(self, request_id: RequestId) -> None:
+    def forsake_later(self, request_id: RequestId, box: deque[RequestOutput]) -> None:
         """`forsake` before the next step."""
-        self._forsaken.append(request_id)
+        self._forsaken.append((request_id, box))
 
     # ---- what it is like
 
@@ -202,7 +202,8 @@ class EngineCore:
         """Abort what is live, and give back what the executor holds; a second call does nothing."""
         if self._is_closed:
             return
-        self.forsake(list(self.scheduler.requests))
+        for request_id in list(self.scheduler.requests):
+            self._registry.finish(self.scheduler.abort(request_id))
         self._is_closed = True
         self.scheduler.events.detach(self._stats)
         self._executor.close()
@@ -223,7 +224,8 @@ class EngineCore:
     def _advance(self) -> ScheduledStep:
         """Run one step, and deliver what it brought."""
         while self._forsaken:
-            self.forsake([self._forsaken.popleft()])
+            request_id, box = self._forsaken.popleft()
+            self.forsake([request_id], box)
         with self._scheduling:
             step = self.scheduler.schedule()
         if step:
@@ -247,6 +249,9 @@ class EngineCore:
             self._mail.deliver(self._registry.finish(state))
         for news in self._registry.news():
             self._mail.deliver(news)
+        if unreadable := self._registry.unreadable():
+            self._give_up([*unreadable])
+            raise _told_of(unreadable)
 
     def _failed(self, step: ScheduledStep) -> None:
         self.scheduler.fail(step)
@@ -272,3 +277,10 @@ class EngineCore:
     def _require_open(self) -> None:
         if self._is_closed:
             raise PagedKVError("the engine is closed; make another one")
+
+
+def _told_of(unreadable: Mapping[RequestId, Exception]) -> Exception:
+    """The first of these errors, which says whose tokens could not be read."""
+    error = next(iter(unreadable.values()))
+    error.add_note(f"pagedkv: raised by the tokenizer at the tokens of {', '.join(map(repr, unreadable))}")
+    return error

@@ -130,7 +130,7 @@ class Engine(EngineCore):
                     progress(len(found), len(request_ids))
                 box.clear()
         finally:
-            self.forsake(request_ids)
+            self.forsake(request_ids, box)
         return [found[request_id] for request_id in request_ids]
 
     def stream(

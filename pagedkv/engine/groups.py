@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import SupportsInt
 
 from pagedkv.block_ids import Int32s
+from pagedkv.engine.careful import CarefulTokenizer
 from pagedkv.engine.outputs import CompletionOutput, RequestMetrics, RequestOutput
 from pagedkv.request import RequestId, TokenPrompt
 from pagedkv.sampling.beam_search import BeamSearch
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.sampling.sampled import Sampled, TokenLogprobs
-from pagedkv.sampling.stop_text import TextReader, Tokenizer
+from pagedkv.sampling.stop_text import TextReader
 from pagedkv.scheduler import FinishReason, RequestState, SequenceState
 
 __all__ = ["Answer", "Asked", "PlainGroup", "WatchedGroup"]
@@ -37,13 +38,18 @@ class Asked:
     prompt: str | None
     params: SamplingParams
     search: BeamSearch | None
-    tokenizer: Tokenizer | None
+    tokenizer: CarefulTokenizer | None
     streams: bool = False
 
     @property
     def end_token_ids(self) -> Sequence[int]:
         """Tokens that end a sequence, and say nothing."""
         return self.state.request.stop_token_ids
+
+    @property
+    def error(self) -> Exception | None:
+        """What the tokenizer raised at its tokens."""
+        return None if self.tokenizer is None else self.tokenizer.error
 
     def text(self, token_ids: list[int]) -> str:
         """What the tokens of a completion say."""

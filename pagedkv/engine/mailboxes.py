@@ -1,7 +1,6 @@
 """Who gets which output: whoever waits for a request, or else the next call of `Engine.step`."""
 
 from collections import deque
-from collections.abc import Iterable
 
 from pagedkv.engine.outputs import RequestOutput
 from pagedkv.request import RequestId
@@ -24,10 +23,12 @@ class Mailboxes:
         """Whether somebody waits for the request."""
         return request_id in self._boxes
 
-    def unclaim(self, request_ids: Iterable[RequestId]) -> None:
-        """Nobody waits for these any more."""
-        for request_id in request_ids:
-            self._boxes.pop(request_id, None)
+    def unclaim(self, request_id: RequestId, box: deque[RequestOutput]) -> bool:
+        """Let nobody wait for a request any more; whether this box did, and not that of another of its id."""
+        is_theirs = self._boxes.get(request_id) is box
+        if is_theirs:
+            del self._boxes[request_id]
+        return is_theirs
 
     def deliver(self, output: RequestOutput) -> None:
         """Put an output where it belongs."""

@@ -1,17 +1,14 @@
 """The live requests of an engine, and what a step means to them."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pagedkv.engine.beams import BeamGroup
 from pagedkv.engine.groups import Answer, Asked, PlainGroup, WatchedGroup
 from pagedkv.engine.outputs import RequestOutput
 from pagedkv.errors import InvalidRequest
+from pagedkv.request import RequestId
 from pagedkv.sampling.sampled import Sampled
 from pagedkv.scheduler import RequestState, ScheduledStep, StepResult
-
-if TYPE_CHECKING:
-    from pagedkv.request import RequestId
 
 __all__ = ["Registry"]
 
@@ -27,6 +24,7 @@ class Registry:
         self._watched: dict[RequestId, WatchedGroup] = {}
         self._searches: dict[RequestId, BeamGroup] = {}
         self._answer: Answer | None = None
+        self._unreadable: dict[RequestId, Exception] = {}  # those that ended with the last step
 
     def add(self, asked: Asked) -> None:
         """Take a request that the scheduler has taken."""
@@ -46,6 +44,7 @@ class Registry:
             InvalidRequest: a token is missing, or there is one too many; nothing was read.
         """
         self._answer = None
+        self._unreadable = {}
         if len(sampled.token_ids) != step.num_sampled:
             raise InvalidRequest(
                 f"step {step.number} samples {step.num_sampled} tokens, and its executor brought "
@@ -76,9 +75,17 @@ class Registry:
         group = self._all.pop(state.request_id)
         self._searches.pop(state.request_id, None)
         watched = self._watched.pop(state.request_id, None)
-        if watched is not None and watched.asked.streams and (news := watched.news()) is not None:
-            return news
-        return group.output()
+        news = watched.news() if watched is not None and watched.asked.streams else None
+        output = group.output() if news is None else news
+        if (error := group.asked.error) is not None:
+            self._unreadable[state.request_id] = error
+        return output
+
+    def unreadable(self) -> dict[RequestId, Exception]:
+        """What the tokenizer raised in this step, and at the tokens of which requests, ended or live."""
+        found = dict(self._unreadable)
+        found.update((each, error) for each, group in self._watched.items() if (error := group.asked.error))
+        return found
 
     def news(self) -> Iterator[RequestOutput]:
         """What live requests that stream have not told yet."""

@@ -58,7 +58,7 @@ class OutputStream:
         """End the request, if it has not ended; outputs that were not asked for are dropped."""
         if not self._is_over:
             self._is_over = True
-            self._engine.forsake([self.request_id])
+            self._engine.forsake([self.request_id], self._mail)
         self._mail.clear()
 
     def __enter__(self) -> Self:
@@ -74,4 +74,4 @@ class OutputStream:
 
     def __del__(self) -> None:
         if not self._is_over:  # maybe in the middle of a step, as garbage is collected any time
-            self._engine.forsake_later(self.request_id)
+            self._engine.forsake_later(self.request_id, self._mail)
