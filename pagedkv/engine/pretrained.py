@@ -59,22 +59,17 @@ def load_parts(
     from pagedkv.models import Ranks, load_model
 
     ranks = Ranks.start(tensor_parallel_size, device)
-    try:
-        loaded = load_model(
-            path_or_name,
-            dtype=dtype,
-            device=device,
-            revision=revision,
-            max_model_len=max_model_len,
-            ranks=ranks,
-        )
-        scheduling = scheduler or SchedulerConfig()
-        settled = _settled_cache(cache, loaded, scheduling, ranks)
-        return _parts(loaded, settled, scheduling, clock or WallClock(), seed, ranks)
-    except BaseException:
-        if ranks is not None:
-            ranks.close()
-        raise
+    loaded = load_model(
+        path_or_name,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        max_model_len=max_model_len,
+        ranks=ranks,
+    )
+    scheduling = scheduler or SchedulerConfig()
+    settled = _settled_cache(cache, loaded, scheduling, ranks)
+    return _parts(loaded, settled, scheduling, clock or WallClock(), seed, ranks)
 
 
 def _settled_cache(

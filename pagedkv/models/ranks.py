@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Any, Self
 
 import torch
@@ -35,7 +36,7 @@ class Ranks:
     def __init__(self) -> None:
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
-        self._control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+        self._control = _control(dist.group.WORLD)
         self._fault: str | None = None
 
     @classmethod
@@ -94,14 +95,14 @@ class Ranks:
         self._require_sound()
         mine = torch.tensor(numbers, dtype=torch.int64)
         found = [torch.empty_like(mine) for _ in range(self.size)]
-        with self.fatal("talking to the other ranks"):
+        with self._talking():
             dist.all_gather(found, mine, group=self._control)
         return [each.tolist() for each in found]
 
     def of_first(self, numbers: torch.Tensor) -> torch.Tensor:
         """What rank 0 has, in place. Any shape and dtype, the same everywhere, on the CPU."""
         self._require_sound()
-        with self.fatal("talking to the other ranks"):
+        with self._talking():
             dist.broadcast(numbers, 0, group=self._control)
         return numbers
 
@@ -132,7 +133,8 @@ class Ranks:
             fault = error
         said = f"{type(fault).__name__}: {fault}" if fault is not None else None
         told: list[str | None] = [None] * self.size
-        dist.all_gather_object(told, said, group=self._control)
+        with self._talking():
+            dist.all_gather_object(told, said, group=self._control)
         if fault is not None:
             raise fault
         for rank, text in enumerate(told):
@@ -152,6 +154,17 @@ class Ranks:
             self._fault = f"{doing}: {type(error).__name__}: {error}"
             raise
 
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        try:
+            with self.fatal("talking to the others"):
+                yield
+        except RuntimeError as error:
+            raise ModelError(
+                f"rank {self.rank} of {self.size} has lost the others: one of them has ended, or has not "
+                f"answered for {_TIMEOUT.total_seconds():.0f} s ({error})"
+            ) from error
+
     def _require_sound(self) -> None:
         if self._fault is not None:
             raise InvariantError(
@@ -159,15 +172,16 @@ class Ranks:
                 f"{self._fault}; end all of them, and start again"
             )
 
-    def close(self) -> None:
-        """Agree no more. The default process group stays: what torchrun started can meet only once."""
-        if self._fault is None and _is_running():
-            dist.destroy_process_group(self._control)
-
 
 def portable(error: Exception) -> PagedKVError:
     """An error that another process can raise: ours as they are, others by what they say."""
     return error if isinstance(error, PagedKVError) else ModelError(f"{type(error).__name__}: {error}")
+
+
+@cache
+def _control(_: Any) -> Any:
+    """The group of gloo beside a default one. It stays: groups that come and go do not always meet again."""
+    return dist.new_group(backend="gloo", timeout=_TIMEOUT)
 
 
 def _is_running() -> bool:

@@ -132,9 +132,8 @@ class SharedExecutor:
         return self._told(mine, step.num_sampled)
 
     def close(self) -> None:
-        """Give back what it holds of the device, and leave the other ranks."""
+        """Give back what it holds of the device; the other ranks are not asked."""
         self._own.close()
-        self._ranks.close()
 
     def _sample(self, logits: torch.Tensor, step: ScheduledStep) -> Sampled | Exception:
         if not step.num_sampled:
