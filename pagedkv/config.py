@@ -54,7 +54,8 @@ class SchedulerConfig:
 
     Args:
         max_batch_tokens: tokens that a step computes at most.
-        max_running: sequences that run at once at most; samples and beams count each.
+        max_running: sequences that run at once at most; samples and beams count each. More than
+            `max_batch_tokens` never run, so that all of them decode in every step.
         policy: who goes first, and who is preempted last. "fcfs": who came first. "lifo": who came last.
             "priority": the smaller `Request.priority`, then who came first.
         chunked_prefill: compute prompts in pieces, beside decoding sequences; without, a prompt longer than
@@ -64,15 +65,17 @@ class SchedulerConfig:
         watermark_ratio: share of the pool that admission leaves free while others run, for them to grow.
         max_overtakes: requests that may be admitted before one that does not fit yet, because they do. Then
             it is its turn: none behind it is admitted.
-        max_wait_ms: a request that has waited longer goes first, whatever the policy, and keeps that rank;
-            None for never.
+        max_wait_ms: a request that has waited longer, or was preempted three times, goes first, whatever the
+            policy, and keeps that rank; None for never. Where more comes than can be served, all wait longer
+            some day, and "lifo" and "priority" end as "fcfs".
         batch_merge_window_ms: how long an arrival waits for others, so that their prompts are computed
             together and the batch grows at once. A full batch, or a full step of tokens, does not wait.
         length_buckets: upper bounds of prompt lengths, ascending. A step begins prompts of one bucket only,
             that of the first in line, so that short prompts do not wait for a long one's step.
         adaptive_batch_size: after a preemption, let only as many sequences run as ran on average, and then
             more and more again while none is preempted.
-        batch_average_steps: steps that the moving average of the batch size reaches back.
+        batch_average_steps: steps that the moving average of the batch size reaches back, for the adaptive
+            one and for the log line about a reduced batch.
 
     Raises:
         ConfigError: a value outside its range, or values that contradict each other.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AllocationFailed",
+    "BatchLimited",
     "BlocksAllocated",
     "BlocksCopied",
     "BlocksFreed",
@@ -25,6 +26,7 @@ __all__ = [
     "RequestFinished",
     "RequestHeld",
     "RequestPreempted",
+    "RequestPromoted",
     "RequestQueued",
     "RequestStarted",
     "SequenceAdmitted",
@@ -198,6 +200,23 @@ class RequestHeld(Event):
 
     request_id: int | str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPromoted(Event):
+    """A request goes first from now on, after waits of `wait_ns` or `num_preemptions` preemptions."""
+
+    request_id: int | str
+    wait_ns: int
+    num_preemptions: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimited(Event):
+    """The adaptive limit of sequences that run has fallen."""
+
+    old_limit: int
+    new_limit: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,6 @@ COLLAPSE_RATIO = 0.5
 """Share of the moving average below which a batch, with requests waiting, counts as reduced."""
 COLLAPSE_STEPS = 8
 """Steps after which a reduced batch counts as collapsed."""
-BATCH_AVERAGE_STEPS = 32
-"""Steps that the moving average of the batch size reaches back."""
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _log = logging.getLogger("pagedkv")
 
@@ -110,9 +108,14 @@ class CacheLog:
 
 
 class SchedulerLog:
-    """A sink that turns the events of one scheduler into log lines."""
+    """A sink that turns the events of one scheduler into log lines.
 
-    def __init__(self) -> None:
+    Args:
+        average_steps: steps that the moving average of the batch size reaches back.
+    """
+
+    def __init__(self, average_steps: int = 32) -> None:
+        self._average_steps = average_steps
         self._average = 0.0
         self._num_reduced = 0  # steps in a row
 
@@ -126,6 +129,8 @@ class SchedulerLog:
 
     @_fold.register
     def _(self, event: ev.StepScheduled) -> None:
+        if not event.batch_size:  # nothing ran, on purpose or for want of work
+            return
         is_reduced = event.num_waiting > 0 and event.batch_size < COLLAPSE_RATIO * self._average
         self._num_reduced = self._num_reduced + 1 if is_reduced else 0
         if self._num_reduced == 1:
@@ -137,7 +142,7 @@ class SchedulerLog:
         if self._num_reduced == COLLAPSE_STEPS:
             _log.warning("[Scheduler] Batch collapse detected")
         if not is_reduced:  # a collapse is measured against what ran before it
-            self._average += (event.batch_size - self._average) / BATCH_AVERAGE_STEPS
+            self._average += (event.batch_size - self._average) / self._average_steps
 
     @_fold.register
     def _(self, event: ev.RequestStarted) -> None:
@@ -153,6 +158,23 @@ class SchedulerLog:
     @_fold.register
     def _(self, event: ev.RequestHeld) -> None:
         _log.debug("[Scheduler] Request %s is held: %s", event.request_id, event.reason)
+
+    @_fold.register
+    def _(self, event: ev.RequestPromoted) -> None:
+        _log.debug(
+            "[Scheduler] Request %s goes first from now on: %.1f ms of waiting, %d preemptions",
+            event.request_id,
+            event.wait_ns / 1e6,
+            event.num_preemptions,
+        )
+
+    @_fold.register
+    def _(self, event: ev.BatchLimited) -> None:
+        _log.debug(
+            "[Scheduler] At most %d sequences run from now on, not %d: requests were preempted",
+            event.new_limit,
+            event.old_limit,
+        )
 
     @_fold.register
     def _(self, event: ev.RequestPreempted) -> None:
@@ -188,7 +210,9 @@ def attach_if_asked(cache: Observable, environ: Mapping[str, str] = os.environ) 
         cache.events.attach(CacheLog(cache))
 
 
-def attach_scheduler_if_asked(events: ev.EventStream, environ: Mapping[str, str] = os.environ) -> bool:
+def attach_scheduler_if_asked(
+    events: ev.EventStream, average_steps: int, environ: Mapping[str, str] = os.environ
+) -> bool:
     """Log what a scheduler does if PAGEDKV_LOG_LEVEL is set; returns whether debug lines are written.
 
     Raises:
@@ -196,7 +220,7 @@ def attach_scheduler_if_asked(events: ev.EventStream, environ: Mapping[str, str]
     """
     if not _is_asked(environ):
         return False
-    events.attach(SchedulerLog())
+    events.attach(SchedulerLog(average_steps))
     return _log.isEnabledFor(logging.DEBUG)
 
 

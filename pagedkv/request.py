@@ -7,7 +7,8 @@ import numpy as np
 
 from pagedkv.block_ids import Int32s
 from pagedkv.block_manager import BlockManager, Placement, PrefixHit
-from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_namespace
+from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_block_ids, require_namespace
+from pagedkv.config import CacheConfig
 from pagedkv.errors import InvalidRequest
 from pagedkv.sampling.params import SamplingParams
 
@@ -41,6 +42,11 @@ class TokenPrompt:
         """Its length."""
         return len(self.token_ids)
 
+    @staticmethod
+    def suits(config: CacheConfig) -> bool:
+        """Whether a cache of these settings takes it."""
+        return config.prefix_keys == "tokens" or not config.prefix_caching
+
     def tokens(self, output_ids: Int32s) -> Int32s:
         """The prompt and what was generated behind it. Shape `[num_tokens + len(output_ids)]` (int32)."""
         return np.concatenate((self.token_ids, output_ids)) if len(output_ids) else self.token_ids
@@ -69,7 +75,7 @@ class KeyPrompt:
             behind the last full block, are never shared.
 
     Raises:
-        InvalidRequest: there is no token.
+        InvalidRequest: there is no token, or the ids are not hashable, None, or not distinct.
     """
 
     __slots__ = ("block_ids", "num_tokens")
@@ -77,8 +83,14 @@ class KeyPrompt:
     def __init__(self, num_tokens: int, block_ids: Sequence[Hashable] = ()) -> None:
         if type(num_tokens) is not int or num_tokens < 1:
             raise InvalidRequest(f"the prompt has {num_tokens!r} tokens; it must have at least one")
+        require_block_ids(block_ids)
         self.num_tokens = num_tokens
         self.block_ids = block_ids
+
+    @staticmethod
+    def suits(config: CacheConfig) -> bool:
+        """Whether a cache of these settings takes it."""
+        return config.prefix_keys == "ids"
 
     def tokens(self, output_ids: Int32s) -> Int32s:  # noqa: ARG002 - nobody knows the prompt's
         """Nothing: they are not known."""
@@ -131,7 +143,7 @@ class Request:
         sampling: how its tokens are chosen; schedulers do not look at it.
 
     Raises:
-        InvalidRequest: a number that is not at least 1, or a priority that is no int.
+        InvalidRequest: a number that is not at least 1, or a priority or a stop token that is no int.
     """
 
     request_id: RequestId
@@ -150,12 +162,15 @@ class Request:
                 raise InvalidRequest(f"{name} is {value!r}; it must be an int of at least 1")
         if type(self.priority) is not int:
             raise InvalidRequest(f"priority is {self.priority!r}; it must be an int")
+        as_token_ids(self.stop_token_ids)
 
     def num_blocks(self, block_size: int) -> int:
         """Blocks that it can come to hold at once: its sequences share the full blocks of the prompt only.
 
-        The KV of the last token of a sequence is never needed.
+        The KV of the last token of a sequence is never needed, and those of one token never part.
         """
+        if self.max_tokens == 1:
+            return -(-self.prompt.num_tokens // block_size)
         shared = self.prompt.num_tokens // block_size if self.num_sequences > 1 else 0
         longest = -(-(self.prompt.num_tokens + self.max_tokens - 1) // block_size)
         return shared + self.num_sequences * (longest - shared)

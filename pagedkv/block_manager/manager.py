@@ -9,7 +9,7 @@ from pagedkv.block_ids import Int64s
 from pagedkv.block_manager.contents import TokenContents, mark_registered, unregister
 from pagedkv.block_manager.copy_on_write import CopyOnWrite
 from pagedkv.block_manager.placement import BatchPlacement, Placement
-from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_namespace
+from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_block_ids, require_namespace
 from pagedkv.block_manager.view import CacheView
 from pagedkv.config import CacheConfig
 from pagedkv.errors import ConfigError, InvalidRequest
@@ -417,9 +417,7 @@ def _checked_ids(block_ids: Sequence[Hashable], num_full: int) -> Sequence[Hasha
     """The ids of the prompt's full blocks: at most `num_full`, hashable and distinct."""
     try:
         full = block_ids[:num_full]
-        distinct = set(full)
     except (TypeError, KeyError):
         raise InvalidRequest(f"block ids must be a sequence of hashable ids, got {block_ids!r:.80}") from None
-    if None in distinct or len(distinct) < len(full):
-        raise InvalidRequest("block ids stand for prefixes, so they must be distinct, and none of them None")
+    require_block_ids(full)
     return full

@@ -1,7 +1,7 @@
 """Token ids as int32 vectors, converted at the cost of one pass in C."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import cast
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pagedkv.block_ids import Int32s
 from pagedkv.errors import InvalidRequest
 
-__all__ = ["TokenIds", "as_token_ids", "require_namespace"]
+__all__ = ["TokenIds", "as_token_ids", "require_block_ids", "require_namespace"]
 
 TokenIds = Sequence[int] | npt.NDArray[np.integer]
 
@@ -43,6 +43,21 @@ def require_namespace(namespace: str) -> None:
     """
     if not isinstance(namespace, str):
         raise InvalidRequest(f"namespace is {namespace!r:.80}; it must be a str")
+
+
+def require_block_ids(block_ids: Sequence[Hashable]) -> None:
+    """Check that ids of blocks are a sequence of distinct, hashable ids, none of them None.
+
+    Raises:
+        InvalidRequest: they are not.
+    """
+    try:
+        distinct = set(block_ids)
+        length = len(block_ids)
+    except TypeError:
+        raise InvalidRequest(f"block ids must be a sequence of hashable ids, got {block_ids!r:.80}") from None
+    if None in distinct or len(distinct) < length:
+        raise InvalidRequest("block ids stand for prefixes, so they must be distinct, and none of them None")
 
 
 @lru_cache(maxsize=512)

@@ -3,9 +3,9 @@
 from pagedkv.block_manager import BlockManager
 from pagedkv.config import SchedulerConfig
 from pagedkv.errors import OutOfBlocks
-from pagedkv.events import RequestHeld, RequestStarted
+from pagedkv.events import BatchLimited, RequestHeld, RequestPromoted, RequestStarted
 from pagedkv.scheduler.gates import AdaptiveLimit, FixedLimit, LengthBuckets, MergeWindow
-from pagedkv.scheduler.running import Plan, Running
+from pagedkv.scheduler.running import Plan, Running, first_blocks
 from pagedkv.scheduler.state import Held, RequestState, Status
 from pagedkv.scheduler.step import Chunk
 from pagedkv.scheduler.waiting import WaitingQueue
@@ -41,13 +41,15 @@ class Admission:
         self._running = running
         self._window = MergeWindow(config.batch_merge_window_ms, config.max_batch_tokens)
         self._buckets = LengthBuckets(config.length_buckets)
+        most = min(config.max_running, config.max_batch_tokens)  # so that all decode in every step
         self._limit = (
-            AdaptiveLimit(config.max_running, config.batch_average_steps)
+            AdaptiveLimit(most, config.batch_average_steps)
             if config.adaptive_batch_size
-            else FixedLimit(config.max_running)
+            else FixedLimit(most)
         )
         self._watermark = int(config.watermark_ratio * cache.config.num_blocks)
         self._looks = 0
+        self._num_promised = 0  # blocks, to prompts that are being computed
         self.explains = False
 
     @property
@@ -60,7 +62,8 @@ class Admission:
         if not self._waiting:
             return
         self._looks += 1
-        self._waiting.promote(plan.now_ns)
+        self._promote(plan.now_ns)
+        self._num_promised = self._running.num_promised_blocks()
         num_running = self._running.num_sequences
         self._window.begin_step(self._waiting, self._limit.num_sequences - num_running, plan.now_ns)
         self._buckets.begin_step()
@@ -74,16 +77,23 @@ class Admission:
                 num_running += request.width
                 for each in overtaken:
                     each.num_overtakes += 1
-            else:
+            elif not self._is_in_line(request):
                 self._explain(request, reason)
-                if self._is_in_line(request):
-                    overtaken.append(request)
-            if any(self._is_next(each) for each in overtaken) or len(overtaken) > self._config.max_overtakes:
+            else:
+                overtaken.append(request)
+                if self._is_next(request) or len(overtaken) > self._config.max_overtakes:
+                    self._explain(request, f"{reason}; nobody behind it begins before it")
+                    return
+                self._explain(request, reason)
+            if any(self._is_next(each) for each in overtaken):
                 return
 
     def end_step(self, num_preempted: int) -> None:
-        """A step was scheduled, for which so many requests were preempted."""
+        """A step was scheduled that runs something, and for which so many requests were preempted."""
+        before = self._limit.num_sequences
         self._limit.end_step(self._running.num_sequences, num_preempted)
+        if self._limit.num_sequences < before and (emit := self._cache.events.emit) is not None:
+            emit(BatchLimited(before, self._limit.num_sequences))
 
     # ---- how
 
@@ -109,7 +119,7 @@ class Admission:
     def _begin(self, plan: Plan, request: RequestState) -> str | None:
         """Admit the first piece of a request, or say why not."""
         num_kept = self._watermark if len(self._running) else 0
-        room = self._cache.pool.num_free - self._running.num_promised_blocks() - num_kept
+        room = self._cache.pool.num_free - self._num_promised - num_kept
         if (held := request.held) is not None and room < held.num_blocks and self._looks < held.until:
             return f"{held.num_blocks} blocks needed, {room} to be had"
         leader = request.sequences[0]
@@ -135,10 +145,12 @@ class Admission:
         plan.chunks.append(Chunk(leader, leader.num_computed, stop, samples, row))
         plan.num_tokens -= stop - leader.num_computed
         self._started(request, length, placed.num_cached_tokens, plan.now_ns)
+        self._num_promised += self._running.num_blocks_to_come(request)
         return None
 
     def _started(self, request: RequestState, num_tokens: int, num_cached: int, now_ns: int) -> None:
         is_resumed = request.first_scheduled_ns is not None
+        request.sequences[0].begin()
         self._waiting.remove(request)
         self._buckets.admitted(request)
         self._running.prefilling[request] = None
@@ -146,8 +158,14 @@ class Admission:
         if not is_resumed:
             request.first_scheduled_ns, request.num_cached_tokens = now_ns, num_cached
         if (emit := self._cache.events.emit) is not None:
-            wait_ns = now_ns - request.queued_ns
+            wait_ns = now_ns - (request.queued_ns if is_resumed else request.arrival_ns)
             emit(RequestStarted(request.request_id, num_tokens, num_cached, wait_ns, is_resumed))
+
+    def _promote(self, now_ns: int) -> None:
+        for request in self._waiting.promote(now_ns):
+            if (emit := self._cache.events.emit) is not None:
+                wait_ns = now_ns - request.queued_ns
+                emit(RequestPromoted(request.request_id, wait_ns, request.num_preemptions))
 
     def _explain(self, request: RequestState, reason: str) -> None:
         if self.explains and (emit := self._cache.events.emit) is not None:
@@ -155,6 +173,8 @@ class Admission:
 
 
 def _blocks_of(request: RequestState, block_size: int) -> int:
-    """Blocks of all tokens that a request has, with nothing in the cache."""
+    """Blocks that a request takes, with nothing in the cache, until all its tokens are computed."""
+    if request.num_sequences_begun == 1:
+        return first_blocks(request, block_size)
     shared = request.request.prompt.num_tokens // block_size if len(request.sequences) > 1 else 0
     return shared + sum(-(-each.num_tokens // block_size) - shared for each in request.sequences)

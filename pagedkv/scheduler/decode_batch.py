@@ -1,6 +1,6 @@
 """The sequences that decode, as lists and arrays that change only where somebody joins or leaves."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -102,12 +102,9 @@ class DecodeBatch:
     def members(self) -> Members:
         """All of them."""
         if self._members is None:
-            self._members = self.some(self._requests)
+            sequences = [each for mine in self._requests.values() for each in mine]
+            self._members = Members.of(sequences, self._next())
         return self._members
-
-    def some(self, requests: Iterable[RequestState]) -> Members:
-        """The sequences of some requests."""
-        return Members.of([each for request in requests for each in request.sequences], self._next())
 
     def _next(self) -> int:
         self._changes += 1

@@ -100,8 +100,8 @@ class FixedLimit:
 class AdaptiveLimit(FixedLimit):
     """Lets as many run as the pool sustains.
 
-    After a preemption the limit falls to the moving average of what ran; with every step without one it rises
-    by one: additive increase and multiplicative decrease, as congestion control does it.
+    After a preemption the limit falls to the moving average of what ran, if that is lower; with every step
+    without one it rises by one.
 
     Args:
         max_running: the limit's own limit.
@@ -112,10 +112,12 @@ class AdaptiveLimit(FixedLimit):
         super().__init__(max_running)
         self._max_running = max_running
         self._num_steps = num_steps
-        self._average = 0.0
+        self._average: float | None = None
 
     def end_step(self, num_running: int, num_preempted: int) -> None:
         """A step of so many running sequences was scheduled, for which so many requests were preempted."""
+        if self._average is None:
+            self._average = float(num_running)
         if num_preempted:
             self.num_sequences = max(1, min(int(self._average), num_running))
         else:

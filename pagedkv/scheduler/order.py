@@ -34,8 +34,13 @@ _POLICIES: Mapping[Policy, Callable[[RequestState], Rank]] = {
 
 
 def rank_by(policy: Policy) -> Callable[[RequestState], Rank]:
-    """The key of a policy. Whoever was promoted goes before all others, in order of arrival."""
+    """The key of a policy. Whoever was promoted goes before all others, in order of arrival.
+
+    Under "fcfs" who waits longest is first already, unless it was overtaken: promotion ends that only.
+    """
     chosen = _POLICIES[policy]
+    if policy == "fcfs":
+        return chosen
 
     def rank(request: RequestState) -> Rank:
         return (0, 0, request.number) if request.is_promoted else chosen(request)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from pagedkv.block_manager import BlockManager, Placement
 from pagedkv.config import Policy, SchedulerConfig
 from pagedkv.errors import OutOfBlocks
-from pagedkv.events import RequestPreempted
+from pagedkv.events import RequestHeld, RequestPreempted, RequestPromoted
 from pagedkv.request import RequestId
 from pagedkv.scheduler.decode_batch import DecodeBatch, Members
 from pagedkv.scheduler.order import rank_by
@@ -16,9 +16,10 @@ from pagedkv.scheduler.step import Chunk, Decodes
 from pagedkv.scheduler.token_table import TokenTable
 from pagedkv.scheduler.waiting import WaitingQueue
 
-__all__ = ["Plan", "Running"]
+__all__ = ["Plan", "Running", "first_blocks"]
 
 _Answer = TypeVar("_Answer")
+_MOST_PREEMPTIONS = 3
 
 _WHY: dict[Policy, str] = {
     "fcfs": "it came last",
@@ -61,6 +62,8 @@ class Running:
         batch: those that decode.
         prefilling: those with a prompt to compute, or with tokens to compute again.
         preempted: those that lost their blocks since this was last emptied.
+        num_pressed: how many lost them because there were too few, so far.
+        explains: whether a `RequestHeld` event says why a prompt is not gone on with.
         num_ended: requests that ended so far, in whatever way.
         rank: who goes first.
     """
@@ -76,7 +79,9 @@ class Running:
         self.batch = DecodeBatch()
         self.prefilling: dict[RequestState, None] = {}
         self.preempted: list[RequestId] = []
+        self.num_pressed = 0
         self.num_ended = 0
+        self.explains = False
 
     def __iter__(self) -> Iterator[RequestState]:
         """All of them."""
@@ -95,8 +100,8 @@ class Running:
     # ---- what they compute
 
     def decode(self, plan: Plan) -> None:
-        """Let as many requests decode as have room, the first ones first."""
-        while (members := self._members(plan.num_tokens)).seq_ids:
+        """Let all sequences decode that have a token to compute; the last requests give way to the first."""
+        while (members := self.batch.members()).seq_ids:
             tokens = self._table.last_tokens(members.rows)
             try:
                 placed = self._cache.append_batch(members.seq_ids, tokens)
@@ -167,14 +172,30 @@ class Running:
 
     def num_promised_blocks(self) -> int:
         """Blocks that prompts being computed are going to take."""
-        return sum(self._blocks_to_come(request) for request in self.prefilling)
+        return sum(self.num_blocks_to_come(request) for request in self.prefilling)
 
     # ---- who gives up blocks
 
-    def withdraw(self, request: RequestState, needed_by: RequestId | None, reason: str, now_ns: int) -> None:
-        """Take a request's blocks away; it waits again, with its tokens."""
+    def withdraw(
+        self,
+        request: RequestState,
+        needed_by: RequestId | None,
+        reason: str,
+        now_ns: int,
+        *,
+        in_flight: bool = False,
+    ) -> None:
+        """Take a request's blocks away; it waits again, with its tokens.
+
+        Args:
+            request: the request.
+            needed_by: who needs them.
+            reason: what for.
+            now_ns: when.
+            in_flight: whether the last token of those that decode is placed, and not computed.
+        """
         pool, num_before = self._cache.pool, self._cache.pool.num_free
-        num_lost = self._num_computed(request)
+        num_lost = self._num_computed(request, in_flight)
         self.remove(request)
         for sequence in request.sequences:
             self.release(sequence)
@@ -199,22 +220,6 @@ class Running:
 
     # ---- how
 
-    def _members(self, num_tokens: int) -> Members:
-        """Who decodes in a step of so many tokens: all, or else the first ones in rank that fit.
-
-        Where not all fit, prompts being computed get their share in the order of rank, too.
-        """
-        if len(self.batch) + bool(self.prefilling) <= num_tokens:
-            return self.batch.members()
-        chosen: list[RequestState] = []
-        for request in sorted(self, key=self.rank):
-            if request in self.prefilling:
-                num_tokens -= min(num_tokens, sum(self._chunk(s, t) for s, t, _ in _to_compute(request)))
-            elif request.width <= num_tokens:
-                chosen.append(request)
-                num_tokens -= request.width
-        return self.batch.some(chosen)
-
     def _chunk(self, sequence: SequenceState, target: int) -> int:
         return min(target - sequence.num_computed, self._config.max_chunk_tokens or target)
 
@@ -230,7 +235,10 @@ class Running:
             return prompt.append(self._cache, sequence.seq_id, outputs, start, stop)
 
         placed = self._beside_scheduled(request, ask, plan.now_ns)
-        if placed is not None:
+        if placed is None:
+            if self.explains and (emit := self._cache.events.emit) is not None:
+                emit(RequestHeld(request.request_id, "the blocks for its next piece are not free"))
+        else:
             plan.copies.extend(placed.copies)
             row = self._cache.row(sequence.seq_id)
             plan.chunks.append(Chunk(sequence, start, stop, samples and stop == target, row))
@@ -275,6 +283,8 @@ class Running:
             f"{self._config.policy}: {_WHY[self._config.policy]}"
         )
         request.num_ended_before = self.num_ended
+        self.num_pressed += 1
+        self._promote_if_tossed(request)
         needed_by_id = None if needed_by is None else needed_by.request_id
         self.withdraw(request, needed_by_id, reason, now_ns)
 
@@ -284,9 +294,13 @@ class Running:
             return False
         return other.is_placed or self.fork(plan.copies, leader, other, plan.now_ns)
 
-    def _blocks_to_come(self, request: RequestState) -> int:
+    def num_blocks_to_come(self, request: RequestState) -> int:
         """Blocks that a request takes, besides those that it has, until its sequences have all tokens."""
         size = self._cache.config.block_size
+        if request.num_sequences_begun == 1:
+            leader = request.sequences[0]
+            num_placed = self._cache.num_tokens(leader.seq_id) if leader.is_placed else 0
+            return first_blocks(request, size) - -(-num_placed // size)
         shared = request.request.prompt.num_tokens // size if len(request.sequences) > 1 else 0
         num_shared, num_own = 0, 0
         for sequence in request.sequences:
@@ -297,11 +311,31 @@ class Running:
                 num_own -= max(0, num_placed - shared)
         return shared - num_shared + max(0, num_own)
 
-    def _num_computed(self, request: RequestState) -> int:
+    def _promote_if_tossed(self, request: RequestState) -> None:
+        """Let a request go first from now on that loses its blocks again and again."""
+        if self._config.max_wait_ms is None or request.is_promoted:
+            return
+        if request.num_preemptions + 1 >= _MOST_PREEMPTIONS:
+            request.is_promoted = True  # not before it is out of everything that is sorted by rank
+            if (emit := self._cache.events.emit) is not None:
+                emit(RequestPromoted(request.request_id, 0, request.num_preemptions + 1))
+
+    def _num_computed(self, request: RequestState, in_flight: bool) -> int:
         """Tokens whose KV a request has, its prompt counted once."""
         shared = request.request.prompt.num_tokens
-        lengths = [self._cache.num_tokens(each.seq_id) for each in request.sequences if each.is_placed]
+        placed = [each for each in request.sequences if each.is_placed]
+        if request.status is Status.DECODING:
+            lengths = [self._cache.num_tokens(each.seq_id) - in_flight for each in placed]
+        else:
+            lengths = [each.num_computed for each in placed]
         return sum(max(0, length - shared) for length in lengths) + min(shared, max(lengths, default=0))
+
+
+def first_blocks(request: RequestState, block_size: int) -> int:
+    """Blocks of a request that has not branched: of its tokens, and of what each sequence writes first."""
+    leader = request.sequences[0]
+    needed = -(-leader.num_tokens // block_size) + request.width - 1
+    return min(needed, max(request.request.num_blocks(block_size), -(-leader.num_tokens // block_size)))
 
 
 def _to_compute(request: RequestState) -> Iterator[tuple[SequenceState, int, bool]]:

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import get_args
 
 import numpy as np
 
 from pagedkv.block_ids import Int32s, Int64s
 from pagedkv.block_manager import BlockManager
+from pagedkv.block_manager.token_ids import as_token_ids
 from pagedkv.clock import Clock
 from pagedkv.config import SchedulerConfig
-from pagedkv.errors import DuplicateRequest, InvalidRequest, RequestRefused, UnknownRequest
+from pagedkv.errors import ConfigError, DuplicateRequest, InvalidRequest, RequestRefused, UnknownRequest
 from pagedkv.events import EventStream, RequestFinished, RequestQueued, StepCommitted, StepScheduled
 from pagedkv.logs import attach_scheduler_if_asked
 from pagedkv.request import Request, RequestId
@@ -59,9 +61,8 @@ class Scheduler:
         self._copies: list[tuple[int, int]] = []  # of forks since the last step
         self._num_added = 0
         self._num_sequences = 0
-        self._any_stops = False
         self._any_aborted = False  # since the step in flight was scheduled
-        self.explains = attach_scheduler_if_asked(cache.events)
+        self.explains = attach_scheduler_if_asked(cache.events, config.batch_average_steps)
 
     # ---- what there is
 
@@ -97,7 +98,7 @@ class Scheduler:
 
     @explains.setter
     def explains(self, on: bool) -> None:
-        self._admission.explains = on
+        self._admission.explains = self._running.explains = on
 
     # ---- requests come and go
 
@@ -107,18 +108,24 @@ class Scheduler:
         Raises:
             DuplicateRequest: its id is live.
             RequestRefused: it can never run: it is larger than the pool or than a step may be.
+            ConfigError: its prompt is of tokens, and the cache knows prompts by ids, or the other way round.
         """
         if request.request_id in self._requests:
             raise DuplicateRequest(f"request {request.request_id!r} is live already; choose another id")
+        if not request.prompt.suits(self.cache.config):
+            raise ConfigError(
+                f"request {request.request_id!r} has a {type(request.prompt).__name__}, and the cache has "
+                f"prefix_keys={self.cache.config.prefix_keys!r}: a TokenPrompt goes with "
+                "'tokens', a KeyPrompt with 'ids'"
+            )
         self._require_possible(request)
         now_ns = self.clock.now_ns()
         arrival_ns = now_ns if request.arrival_ns is None else request.arrival_ns
         state = RequestState(request, self._num_added, arrival_ns)
         self._num_added += 1
         state.sequences.append(self._begun(SequenceState(self._next_seq_id(), state, 0, self._table)))
-        self._any_stops = self._any_stops or len(request.stop_token_ids) > 0
         self._requests[request.request_id] = state
-        self._waiting.push(state, now_ns)
+        self._waiting.push(state, min(now_ns, arrival_ns))
         if (emit := self.events.emit) is not None:
             emit(RequestQueued(request.request_id, request.prompt.num_tokens, len(self._waiting)))
         return state
@@ -153,17 +160,23 @@ class Scheduler:
 
         Raises:
             InvalidRequest: the last step is neither committed nor failed.
+            Exception: a fault; all running requests wait again then, as if a step had failed.
         """
         if self._in_flight is not None:
             raise InvalidRequest(f"step {self._in_flight[0].number} is in flight: commit it, or fail it")
         plan = Plan(self.clock.now_ns(), self.config.max_batch_tokens)
-        self._running.regroup(plan)
-        self._running.decode(plan)
-        self._running.prefill(plan)
-        self._admission.admit(plan)
+        num_pressed = self._running.num_pressed
+        try:
+            self._running.regroup(plan)
+            self._running.decode(plan)
+            self._running.prefill(plan)
+            self._admission.admit(plan)
+        except BaseException:
+            self._withdraw_all("the step could not be scheduled")
+            raise
         step = self._settled(plan)
-        self._admission.end_step(len(step.preempted))
         if step:
+            self._admission.end_step(self._running.num_pressed - num_pressed)
             self._in_flight, self._any_aborted = (step, plan), False
         self._emit_scheduled(step, plan)
         return step
@@ -178,24 +191,30 @@ class Scheduler:
             InvalidRequest: the step is not in flight, or the result does not fit it; nothing was changed.
         """
         plan = self._require_in_flight(step)
-        _require_fit(step, result)
+        token_ids = _require_fit(step, result)
         self._in_flight = None
         self.cache.retire_step(step.number)
         now_ns = self.clock.now_ns()
         for chunk in step.chunks:
             chunk.sequence.num_computed = chunk.stop
-        sequences, rows, tokens = _sampled(step, plan, result.token_ids, self._any_aborted)
-        self._append(plan, sequences, rows, tokens, now_ns)
+        sequences, rows, tokens = _sampled(step, plan, token_ids, self._any_aborted)
+        self._append(plan, result, rows, tokens, now_ns)
         ends = self._natural_ends(sequences, rows, tokens)
         for chunk in step.chunks:
             if chunk.samples and chunk.sequence.is_live:
                 self._running.to_decoding(chunk.sequence.request)
-        if result.branches:
-            self._branch(result, ends, now_ns)
+        forks = self._branch(result, ends) if result.branches else []
         for seq_id, reason in result.ended.items():
             if (sequence := self._sequences.get(seq_id)) is not None:
                 ends[sequence] = reason
-        return self._end_all(ends, now_ns)
+        if not forks:
+            return self._end_all(ends, now_ns)
+        forks = [(parent, child) for parent, child in forks if child not in ends]
+        parents = {parent: ends[parent] for parent, _ in forks if parent in ends}
+        others = {sequence: reason for sequence, reason in ends.items() if sequence not in parents}
+        finished = self._end_all(others, now_ns)  # first, for their blocks
+        self._fork_all(forks, now_ns)
+        return finished + self._end_all(parents, now_ns)
 
     def fail(self, step: ScheduledStep) -> None:
         """Say that a step could not be computed, so that nothing that it was to write can be trusted.
@@ -206,12 +225,10 @@ class Scheduler:
         Raises:
             InvalidRequest: the step is not in flight.
         """
-        plan = self._require_in_flight(step)
+        self._require_in_flight(step)
         self._in_flight = None
         self.cache.retire_step(step.number)
-        for request in sorted(self._running, key=self._running.rank):
-            self._running.withdraw(request, None, "the step failed", plan.now_ns)
-        self.cache.reset_prefix_cache()
+        self._withdraw_all("the step failed")
 
     # ---- how: requests
 
@@ -280,6 +297,14 @@ class Scheduler:
                 )
             )
 
+    def _withdraw_all(self, reason: str) -> None:
+        """Trust no KV of the last step, and no cached prefix that it may have written."""
+        now_ns = self.clock.now_ns()
+        for request in sorted(self._running, key=self._running.rank):
+            self._running.withdraw(request, None, reason, now_ns, in_flight=True)
+        self._copies.clear()
+        self.cache.reset_prefix_cache()
+
     # ---- how: commit
 
     def _require_in_flight(self, step: ScheduledStep) -> Plan:
@@ -289,21 +314,28 @@ class Scheduler:
         return self._in_flight[1]
 
     def _append(
-        self, plan: Plan, sequences: list[SequenceState], rows: Int64s, tokens: Int32s, now_ns: int
+        self,
+        plan: Plan,
+        result: StepResult,
+        rows: Int64s,
+        tokens: Int32s,
+        now_ns: int,
     ) -> None:
         """Write down the sampled tokens."""
         if (emit := self.events.emit) is not None:
             later = rows[self._table.num_outputs[rows] > 0]
             gaps = now_ns - self._table.last_ns[later]
         firsts = []
-        for sequence in sequences[len(sequences) - sum(chunk.samples for chunk in plan.chunks) :]:
-            if sequence.request.first_token_ns is None:
+        for sequence in [chunk.sequence for chunk in plan.chunks if chunk.samples]:
+            if sequence.is_live and sequence.request.first_token_ns is None:
                 sequence.request.first_token_ns = now_ns
                 firsts.append(now_ns - sequence.request.arrival_ns)
         self._table.append(rows, tokens, now_ns)
         if emit is not None:
             first_ns = np.array(firsts, np.int64) if firsts else _NO_TIMES
-            emit(StepCommitted(now_ns, now_ns - plan.now_ns, len(rows), first_ns, gaps))
+            live = [tokens for seq_id, tokens in result.branches.items() if seq_id in self._sequences]
+            num_sampled = len(rows) + sum(len(tokens) - 1 for tokens in live)
+            emit(StepCommitted(now_ns, now_ns - plan.now_ns, num_sampled, first_ns, gaps))
 
     def _natural_ends(
         self, sequences: list[SequenceState], rows: Int64s, tokens: Int32s
@@ -312,14 +344,14 @@ class Scheduler:
         ends: dict[SequenceState, FinishReason] = dict.fromkeys(
             [sequences[i] for i in self._table.at_limit(rows).tolist()], "length"
         )
-        if self._any_stops:
-            ends.update(
-                dict.fromkeys([sequences[i] for i in self._table.at_stop(rows, tokens).tolist()], "stop")
-            )
+        ends.update(dict.fromkeys([sequences[i] for i in self._table.at_stop(rows, tokens).tolist()], "stop"))
         return ends
 
-    def _branch(self, result: StepResult, ends: dict[SequenceState, FinishReason], now_ns: int) -> None:
-        """Let sequences go on with several tokens, or with none."""
+    def _branch(
+        self, result: StepResult, ends: dict[SequenceState, FinishReason]
+    ) -> list[tuple[SequenceState, SequenceState]]:
+        """Let sequences go on with several tokens, or with none; returns who forks off whom."""
+        forks: list[tuple[SequenceState, SequenceState]] = []
         branching = [each for each in map(self._sequences.get, result.branches) if each is not None]
         for request in dict.fromkeys(sequence.request for sequence in branching):
             pairs: list[tuple[SequenceState, SequenceState]] = []
@@ -339,7 +371,8 @@ class Scheduler:
             request.sequences.extend(child for _, child in pairs)
             self._running.batch.changed(request)
             ends.update(self._ends_of(request))
-            self._fork_all([(parent, child) for parent, child in pairs if child not in ends], now_ns)
+            forks.extend(pairs)
+        return forks
 
     def _ends_of(self, request: RequestState) -> dict[SequenceState, FinishReason]:
         rows = np.array([each.row for each in request.sequences], np.int64)
@@ -348,8 +381,8 @@ class Scheduler:
 
     def _fork_all(self, pairs: list[tuple[SequenceState, SequenceState]], now_ns: int) -> None:
         for parent, child in pairs:
-            if not parent.is_placed or not self._running.fork(self._copies, parent, child, now_ns):
-                return  # the request has lost its blocks, and computes them again when it has its turn
+            if parent.is_placed:  # or else the request has lost its blocks by now
+                self._running.fork(self._copies, parent, child, now_ns)
 
     def _end(self, sequence: SequenceState, reason: FinishReason | None) -> None:
         """End a sequence, for no reason if it is a beam that is given up; its request may have others."""
@@ -389,15 +422,36 @@ class Scheduler:
             )
 
 
-def _require_fit(step: ScheduledStep, result: StepResult) -> None:
-    """Check that a result is one of this step."""
-    if len(result.token_ids) != step.num_sampled:
+def _require_fit(step: ScheduledStep, result: StepResult) -> Int32s:
+    """Check that a result is one of this step; returns its tokens."""
+    token_ids = as_token_ids(result.token_ids)
+    if len(token_ids) != step.num_sampled:
         raise InvalidRequest(
-            f"step {step.number} samples {step.num_sampled} tokens, the result has {len(result.token_ids)}"
+            f"step {step.number} samples {step.num_sampled} tokens, the result has {len(token_ids)}"
         )
-    named = {*result.branches, *result.ended}
-    if named and not named <= {each.seq_id for each in step.sampling()}:
+    if not result.branches and not result.ended:
+        return token_ids
+    sampling = {each.seq_id: each for each in step.sampling()}
+    if not {*result.branches, *result.ended} <= sampling.keys():
         raise InvalidRequest(f"the result branches or ends sequences that step {step.number} does not sample")
+    if unknown := {*result.ended.values()} - {*get_args(FinishReason)}:
+        raise InvalidRequest(f"sequences end for {unknown}; it must be one of {get_args(FinishReason)}")
+    for tokens in result.branches.values():
+        as_token_ids(tokens)
+    for request in {sampling[seq_id].request for seq_id in result.branches}:
+        _require_width(request, result)
+    return token_ids
+
+
+def _require_width(request: RequestState, result: StepResult) -> None:
+    """Check that a request goes on with one sequence at least, and with no more than it asked for."""
+    width = sum(len(result.branches.get(each.seq_id, (0,))) for each in request.sequences)
+    most = request.request.num_sequences
+    if request.status is not Status.FINISHED and not 1 <= width <= most:
+        raise InvalidRequest(
+            f"request {request.request_id!r} would go on with {width} sequences; it asked for {most}, and "
+            "needs one at least: let them end instead"
+        )
 
 
 def _sampled(

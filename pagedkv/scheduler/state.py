@@ -4,6 +4,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from pagedkv.block_ids import Int32s
 from pagedkv.request import Request, RequestId
 from pagedkv.scheduler.token_table import TokenTable
@@ -11,6 +13,7 @@ from pagedkv.scheduler.token_table import TokenTable
 __all__ = ["FinishReason", "RequestState", "SequenceState", "Status"]
 
 FinishReason = Literal["stop", "length", "abort"]
+_NO_TOKENS = np.empty(0, np.int32)
 
 
 class Status(enum.Enum):
@@ -32,7 +35,7 @@ class SequenceState:
         seq_id: its id in the cache.
         request: what it belongs to.
         index: its place among the sequences that the request ever had.
-        row: its row in the table of tokens, while it is live.
+        row: its row in the table of tokens, while it is live and has begun; -1 before.
         is_placed: it has blocks.
         num_computed: tokens whose KV is in them, while its request is prefilling.
         finish_reason: why it ended; None while it is live.
@@ -54,12 +57,17 @@ class SequenceState:
         self.seq_id = seq_id
         self.request = request
         self.index = index
-        self.row = table.open(request.request)
+        self.row = -1
         self.is_placed = False
         self.num_computed = 0
         self.finish_reason: FinishReason | None = None
         self._table = table
         self._final: Int32s | None = None
+
+    def begin(self) -> None:
+        """Get a row, if it has none yet."""
+        if self.row < 0:
+            self.row = self._table.open(self.request.request)
 
     @property
     def is_live(self) -> bool:
@@ -74,12 +82,16 @@ class SequenceState:
     @property
     def num_output_tokens(self) -> int:
         """Tokens that were generated."""
-        return len(self._final) if self._final is not None else int(self._table.num_outputs[self.row])
+        if self._final is not None:
+            return len(self._final)
+        return int(self._table.num_outputs[self.row]) if self.row >= 0 else 0
 
     @property
     def output_ids(self) -> Int32s:
         """The tokens that were generated; a view until the next step. Shape `[num_output_tokens]` (int32)."""
-        return self._final if self._final is not None else self._table.output_ids(self.row)
+        if self._final is not None:
+            return self._final
+        return self._table.output_ids(self.row) if self.row >= 0 else _NO_TOKENS
 
     def token_ids(self, start: int, stop: int) -> Int32s:
         """Its tokens `start` .. `stop` - 1, prompt and generated; nothing if the prompt's are not known."""
@@ -88,13 +100,15 @@ class SequenceState:
     def branch(self, seq_id: int, index: int) -> "SequenceState":
         """A sequence with the same tokens so far."""
         child = SequenceState(seq_id, self.request, index, self._table)
+        child.begin()
         self._table.copy(self.row, child.row)
         return child
 
     def finish(self, reason: FinishReason | None) -> None:
         """Keep its tokens, and give its row back."""
-        self._final = self._table.output_ids(self.row).copy()
-        self._table.close(self.row)
+        self._final = self.output_ids.copy()
+        if self.row >= 0:
+            self._table.close(self.row)
         self.finish_reason = reason
 
 

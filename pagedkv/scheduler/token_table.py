@@ -9,7 +9,9 @@ __all__ = ["TokenTable"]
 
 _FIRST_ROWS = 64
 _FIRST_COLUMNS = 64
+_STOP_COLUMNS = 8
 _NO_TOKEN = np.iinfo(np.int32).min
+_NONE = np.empty(0, np.int64)
 
 
 class TokenTable:
@@ -24,7 +26,9 @@ class TokenTable:
 
     def __init__(self) -> None:
         self._outputs = np.zeros((_FIRST_ROWS, _FIRST_COLUMNS), np.int32)
-        self._stops = np.full((_FIRST_ROWS, 1), _NO_TOKEN, np.int32)
+        self._stops = np.full((_FIRST_ROWS, _STOP_COLUMNS), _NO_TOKEN, np.int32)
+        self._many_stops: dict[int, frozenset[int]] = {}  # of the rows that have more than columns
+        self._num_with_stops = 0
         self.num_outputs = np.zeros(_FIRST_ROWS, np.int64)
         self.num_prompt = np.zeros(_FIRST_ROWS, np.int64)
         self.max_outputs = np.zeros(_FIRST_ROWS, np.int64)
@@ -41,16 +45,21 @@ class TokenTable:
         self.num_prompt[row] = request.prompt.num_tokens
         self.max_outputs[row] = request.max_tokens
         stops = request.stop_token_ids
-        if len(stops) > self._stops.shape[1]:
-            extra = len(stops) - self._stops.shape[1]
-            self._stops = np.pad(self._stops, ((0, 0), (0, extra)), constant_values=_NO_TOKEN)
-        self._stops[row] = _NO_TOKEN
-        self._stops[row, : len(stops)] = stops
+        if len(stops):
+            self._num_with_stops += 1
+            if len(stops) > _STOP_COLUMNS:
+                self._many_stops[row] = frozenset(stops)
+            else:
+                self._stops[row, : len(stops)] = stops
         return row
 
     def close(self, row: int) -> None:
         """Give a row back."""
         self.num_outputs[row] = 0
+        if row in self._many_stops or self._stops[row, 0] != _NO_TOKEN:
+            self._num_with_stops -= 1
+            self._many_stops.pop(row, None)
+            self._stops[row] = _NO_TOKEN
         self._spare.append(row)
 
     def copy(self, source: int, target: int) -> None:
@@ -90,7 +99,13 @@ class TokenTable:
 
     def at_stop(self, rows: Int64s, token_ids: Int32s) -> Int64s:
         """Places in `rows` of those whose token is one that ends them."""
-        return np.flatnonzero((self._stops[rows] == token_ids[:, None]).any(1))
+        if not self._num_with_stops:
+            return _NONE
+        ends = (self._stops[rows] == token_ids[:, None]).any(1)
+        if self._many_stops:
+            for place, row in enumerate(rows.tolist()):
+                ends[place] |= token_ids[place] in self._many_stops.get(row, ())
+        return np.flatnonzero(ends)
 
     def _grow_rows(self) -> None:
         old = len(self.num_outputs)

@@ -14,6 +14,7 @@ _Entry = tuple[int, RequestState]
 """Since when a request waits, and the request; outdated if it waits since another time, or not at all."""
 
 _FEW = 64
+_MOST_AT_ONCE = 256
 _by_rank = itemgetter(0)
 
 
@@ -47,7 +48,7 @@ class WaitingQueue:
         return [request for _, request, _ in self._sorted[:count]]
 
     def push(self, request: RequestState, now_ns: int) -> None:
-        """Let a request wait."""
+        """Let a request wait, since now."""
         request.status, request.queued_ns = Status.WAITING, now_ns
         self._insert(request)
         self._by_time.append((now_ns, request))
@@ -66,16 +67,25 @@ class WaitingQueue:
         heads = [queue[0][0] for queue in (self._promoted, self._by_time) if self._clean(queue)]
         return now_ns - min(heads) if heads else 0
 
-    def promote(self, now_ns: int) -> None:
-        """Promote those that have waited too long."""
+    def promote(self, now_ns: int) -> list[RequestState]:
+        """Promote those that have waited too long, at most so many at once as a step looks at."""
         limit, queue = self._max_wait_ns, self._by_time
-        while limit is not None and self._clean(queue) and now_ns - queue[0][0] > limit:
+        promoted: list[RequestState] = []
+        if limit is None:
+            return []
+        self._clean(self._promoted)
+        while self._clean(queue) and now_ns - queue[0][0] > limit and len(promoted) < _MOST_AT_ONCE:
             entry = queue.popleft()
-            request = entry[1]
-            self.remove(request)
-            request.is_promoted = True
-            self._insert(request)
             self._promoted.append(entry)
+            if not entry[1].is_promoted:
+                promoted.append(entry[1])
+                self._promote(entry[1])
+        return promoted
+
+    def _promote(self, request: RequestState) -> None:
+        self.remove(request)
+        request.is_promoted = True
+        self._insert(request)
 
     def oldest_new_ns(self) -> int | None:
         """Since when the one that has waited longest of those that never ran has; None if there is none."""

@@ -117,6 +117,8 @@ class Lives(RuleBasedStateMachine):
         before = {each.seq_id: each.output_ids.tolist() for each in sampling if each.is_live}
         finished = self.scheduler.commit(step, StepResult(token_ids=tokens, branches=branches))
         self._check_tokens(step, tokens, branches, before)
+        for request in {each.request for each in sampling if each.seq_id in before}:
+            assert request.first_token_ns is not None
         for request in finished:
             assert isinstance(request.request_id, int)
             self._ends(request.request_id, "finished")
