@@ -105,7 +105,11 @@ class Run:
 
 
 def decode_step_s(run: Run, num_steps: int) -> float:
-    """Median seconds of a step in which all decode; sampling, which waits for the GPU, included."""
+    """Median seconds of a step in which all decode; sampling, which waits for the GPU, included.
+
+    Raises:
+        ValueError: a request ended before.
+    """
     while not run.step():
         pass
     times = []
@@ -113,6 +117,10 @@ def decode_step_s(run: Run, num_steps: int) -> float:
         start = time.perf_counter()
         run.step()
         times.append(time.perf_counter() - start)
+    if run.outputs:
+        raise ValueError(
+            f"{len(run.outputs)} requests ended while steps of all were timed: ask for more tokens"
+        )
     return float(np.median(times))
 
 
@@ -178,8 +186,9 @@ def _measure(console: Console, options: argparse.Namespace, folder: Path) -> Non
     )
     prompts = _prompts([length] * batch, LARGE["vocab_size"])
     took = {}
+    prefills = -(-batch * length // SchedulerConfig().max_batch_tokens)  # steps before the last one decodes
     for graphs in (False, True):
-        run = Run(loaded, prompts, count + 8, cuda_graphs=graphs)
+        run = Run(loaded, prompts, count + 2 * prefills + 8, cuda_graphs=graphs)
         took[graphs] = decode_step_s(run, count)
         has = "with" if run.executor.packed.graphs is not None else "without"
         console.print(
