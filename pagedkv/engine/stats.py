@@ -12,18 +12,29 @@ from pagedkv.block_ids import Int64s
 from pagedkv.scheduler import Scheduler
 from pagedkv.stats import Counters
 
-__all__ = ["EngineStats", "StatsFold"]
+__all__ = ["EngineStats", "StatsFold", "nearest_rank"]
 
 _NS_PER_S = 1e9
+_PERCENT = 100
 _WINDOW = 2**16
 _STEPS_BETWEEN_LOOKS = 16  # at fragmentation, which costs O(sequences)
+
+
+def nearest_rank(values: Int64s, percents: tuple[int, ...]) -> list[int]:
+    """Exact percentiles: the smallest value that at least so many percent do not exceed; 0 of none."""
+    if not len(values):
+        return [0] * len(percents)
+    places = [max(0, -(-percent * len(values) // _PERCENT) - 1) for percent in percents]
+    parted = np.partition(values, sorted(set(places)))
+    return [int(parted[place]) for place in places]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
     """What an engine has done since it was made. Times are those of its clock.
 
-    Percentiles are exact, over the last 65 536 values; NaN while there are none.
+    Percentiles are exact, over the last 65 536 values, by nearest rank: the smallest value that at least so
+    many percent of them do not exceed. NaN while there are none.
 
     Attributes:
         num_requests: that were added.
@@ -38,7 +49,8 @@ class EngineStats:
         step_p99_s: likewise.
         mean_batch_size: sequences that took part in a step.
         max_batch_size: likewise.
-        num_prefill_tokens: tokens that steps computed in prompts, again after a preemption too.
+        num_prefill_tokens: tokens that steps computed in prompts, and again after a preemption, with the one
+            that had been sampled last.
         num_generated_tokens: tokens that were sampled.
         tokens_per_s: sampled tokens / `busy_s`; 0.0 without a step.
         ttft_p50_s: from a request's arrival to its first token.
@@ -113,8 +125,8 @@ class _Window:
         values = self._values[: min(self._num_seen, _WINDOW)]
         if not len(values):
             return float("nan"), float("nan")
-        p50, p99 = np.percentile(values, (50, 99)) / _NS_PER_S
-        return float(p50), float(p99)
+        p50, p99 = nearest_rank(values, (50, 99))
+        return p50 / _NS_PER_S, p99 / _NS_PER_S
 
 
 class StatsFold:

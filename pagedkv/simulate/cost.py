@@ -2,7 +2,8 @@
 
 A step is done in five parts, one after the other:
 
-    matrices     max(weights read once, multiplications and additions of all tokens)
+    matrices     max(weights read once, multiplications and additions of all tokens); the output matrix only
+                 if a token is sampled
     attention    max(KV read by every sequence and written for every token, its operations)
     copies       copy-on-write, each byte read and written
     exchange     with several devices, the two sums of every layer, around a ring
@@ -74,8 +75,8 @@ class CostModel:
         model: the shape.
 
     Raises:
-        ConfigError: a name is unknown, the device does not have the model's types, or the model cannot be
-            divided so.
+        ConfigError: a name is unknown, the device does not have the model's types, the block size is out of
+            range, or the model cannot be divided so.
     """
 
     def __init__(
@@ -83,13 +84,16 @@ class CostModel:
     ) -> None:
         self.device = device_profile(device)
         self.model = model_shape(model)
+        _require_positive("block_size", block_size)
+        _require_positive("num_devices", num_devices)
         _check_division(self.device, self.model, num_devices)
         self._block_bytes = self.model.kv_bytes_per_token * block_size
         self._num_devices = num_devices
         self._flops_per_s = num_devices * self.device.reached_flops_per_s(self.model.dtype)
         self._bytes_per_s = num_devices * self.device.reached_memory_bytes_per_s
         kernels = self.model.num_layers * _KERNELS_PER_LAYER
-        self._weights_ns = _ceil_ns(self.model.read_bytes, self._bytes_per_s)
+        self._layers_ns = _ceil_ns(self.model.layer_bytes, self._bytes_per_s)
+        self._weights_ns = _ceil_ns(self.model.layer_bytes + self.model.output_bytes, self._bytes_per_s)
         self._overhead_ns = self.device.step_ns + kernels * self.device.kernel_ns
 
     def step_ns(self, step: ScheduledStep) -> int:
@@ -126,7 +130,8 @@ class CostModel:
     def _matrices_ns(self, work: StepWork) -> int:
         model = self.model
         flops = 2 * (work.num_tokens * model.layer_weights + work.num_sampled * model.output_weights)
-        return max(self._weights_ns, _ceil_ns(flops, self._flops_per_s))
+        read_ns = self._weights_ns if work.num_sampled else self._layers_ns
+        return max(read_ns, _ceil_ns(flops, self._flops_per_s))
 
     def _attention_ns(self, work: StepWork) -> int:
         model = self.model
@@ -139,7 +144,7 @@ class CostModel:
         if n == 1:
             return 0
         moved = 2 * (n - 1) * num_tokens * self.model.hidden_bytes  # around the ring, by all n together
-        once = _ceil_ns(moved, n * self.device.peer_bytes_per_s) + _SUM_NS
+        once = _ceil_ns(moved, n * self.device.reached_peer_bytes_per_s) + _SUM_NS
         return self.model.num_layers * _SUMS_PER_LAYER * once
 
 
@@ -148,13 +153,18 @@ def _ceil_ns(amount: int, per_s: int) -> int:
     return -(-amount * _NS_PER_S // per_s)
 
 
+def _require_positive(name: str, value: int) -> None:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"{name} is {value!r}; it must be an int of at least 1")
+
+
 def _check_division(device: DeviceProfile, model: ModelShape, num_devices: int) -> None:
-    if type(num_devices) is not int or num_devices < 1:
-        raise ConfigError(f"num_devices is {num_devices!r}; it must be an int of at least 1")
-    if model.num_kv_heads % num_devices or model.num_heads % num_devices:
+    shared = ("num_heads", "num_kv_heads", "intermediate_size")
+    left = [f"{name} is {size}" for name in shared if (size := getattr(model, name)) % num_devices]
+    if left:
         raise ConfigError(
-            f"{model.name} has {model.num_kv_heads} KV heads; "
-            f"they cannot be divided among {num_devices} devices"
+            f"{model.name} cannot be divided among {num_devices} devices: {', '.join(left)}; "
+            "choose a num_devices that divides them"
         )
-    if num_devices > 1 and not device.peer_bytes_per_s:
+    if num_devices > 1 and not device.reached_peer_bytes_per_s:
         raise ConfigError(f"{device.name} has no link to a second device; num_devices must be 1")

@@ -7,8 +7,9 @@ import numpy as np
 from pagedkv import events as ev
 from pagedkv.block_ids import Int64s
 from pagedkv.block_manager import BlockManager
+from pagedkv.engine.stats import nearest_rank
 from pagedkv.scheduler import Chunk, RequestState, ScheduledStep, Scheduler
-from pagedkv.simulate.result import Series, SimulationResult, Timeline, nearest_rank
+from pagedkv.simulate.result import Series, SimulationResult, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ class Measures:
         self._peak_blocks = max(self._peak_blocks, in_use)
         self._max_waiting = max(self._max_waiting, num_waiting)
         for chunk in step.chunks:
-            self._num_prefill += chunk.num_tokens
+            self._num_prefill += chunk.num_tokens - _ends_with_output(chunk)
             self._num_recomputed += self._again(chunk)
 
     def finished(self, request: RequestState, num_generated: int) -> None:
@@ -165,6 +166,11 @@ class _References:
     def released(self, event: ev.SequenceReleased) -> None:
         """A sequence let go of all of its blocks."""
         self.total -= event.num_blocks
+
+
+def _ends_with_output(chunk: Chunk) -> bool:
+    """Whether a chunk's last token is the one that was sampled last, which is computed for the first time."""
+    return chunk.sequence.num_output_tokens > 0 and chunk.stop == chunk.sequence.num_tokens
 
 
 def _percentiles(

@@ -34,6 +34,7 @@ class DeviceProfile:
         memory_percent: of `memory_bytes_per_s`, in the reading of weights and KV.
         link_percent: of `link_bytes_per_s`, in copies one way.
         duplex_percent: of twice `link_bytes_per_s`, in copies both ways at once.
+        peer_percent: of `peer_bytes_per_s`, in the all-reduces of a step.
     """
 
     name: str
@@ -50,6 +51,7 @@ class DeviceProfile:
     memory_percent: int
     link_percent: int
     duplex_percent: int
+    peer_percent: int
 
     def reached_flops_per_s(self, dtype: DtypeName) -> int:
         """Operations a second that matrix products of this type reach.
@@ -79,16 +81,24 @@ class DeviceProfile:
         """Bandwidth that copies to and from the host reach together."""
         return 2 * self.link_bytes_per_s * self.duplex_percent // _PERCENT
 
+    @property
+    def reached_peer_bytes_per_s(self) -> int:
+        """Bandwidth that sums over several devices reach, one way."""
+        return self.peer_bytes_per_s * self.peer_percent // _PERCENT
+
 
 # What is reached of the peaks is no data sheet's business. flops_percent: FlashAttention-3 (arXiv 2407.08608)
 # reports 75% of an H100's bf16 peak for attention, FlashAttention-2 (arXiv 2307.08691) 73% of an A100's;
 # products of a step's sizes, with what lies between them, get less. memory_percent: copies on an H100 get 92%
 # of the 3.35 TB/s; kernels that gather blocks, and the gaps between layers, take the rest.
 # link_percent, duplex_percent: 50 GB/s one way and 83 both ways are what is reported of H100 hosts.
+# peer_percent: protocols take about a fifth of NVLink; 370 of an H100's 450 GB/s is what NCCL's maintainers
+# name for a ring (NVIDIA/nccl-tests, issue 212).
 _GPU_FLOPS_PERCENT = 65
 _GPU_MEMORY_PERCENT = 80
 _LINK_PERCENT = 78
 _DUPLEX_PERCENT = 65
+_PEER_PERCENT = 80
 
 # Assumptions: a millisecond's fifth around a step, and the microsecond between two kernels of a CUDA graph.
 _GPU_STEP_NS = 200_000
@@ -119,6 +129,7 @@ _A100 = DeviceProfile(
     memory_percent=_GPU_MEMORY_PERCENT,
     link_percent=_LINK_PERCENT,
     duplex_percent=_DUPLEX_PERCENT,
+    peer_percent=_PEER_PERCENT,
 )
 
 # Source: NVIDIA H100 Tensor Core GPU data sheet, H100 SXM. Its figures with sparsity are twice these.
@@ -137,6 +148,7 @@ _H100 = DeviceProfile(
     memory_percent=_GPU_MEMORY_PERCENT,
     link_percent=_LINK_PERCENT,
     duplex_percent=_DUPLEX_PERCENT,
+    peer_percent=_PEER_PERCENT,
 )
 
 # Source: NVIDIA H200 Tensor Core GPU data sheet, H200 SXM: an H100 with other memory.
@@ -155,6 +167,7 @@ _H200 = DeviceProfile(
     memory_percent=_GPU_MEMORY_PERCENT,
     link_percent=_LINK_PERCENT,
     duplex_percent=_DUPLEX_PERCENT,
+    peer_percent=_PEER_PERCENT,
 )
 
 # Source: NVIDIA L4 Tensor Core GPU data sheet. Its figures with sparsity are twice these.
@@ -173,6 +186,7 @@ _L4 = DeviceProfile(
     memory_percent=_GPU_MEMORY_PERCENT,
     link_percent=_LINK_PERCENT,
     duplex_percent=_DUPLEX_PERCENT,
+    peer_percent=_PEER_PERCENT,
 )
 
 # Source: Intel ARK, Xeon Platinum 8480+: 56 cores, 2.0 GHz base, eight channels of DDR5-4800. Operations per
@@ -196,6 +210,7 @@ _CPU = DeviceProfile(
     memory_percent=80,
     link_percent=80,
     duplex_percent=40,
+    peer_percent=80,
 )
 
 DEVICES: Mapping[str, DeviceProfile] = {each.name: each for each in (_A100, _H100, _H200, _L4, _CPU)}

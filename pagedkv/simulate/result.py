@@ -2,24 +2,11 @@
 
 from dataclasses import asdict, dataclass, field, fields
 
-import numpy as np
-
-from pagedkv.block_ids import Int64s
 from pagedkv.replay.result import ReplayResult, ratio
 
-__all__ = ["Series", "SimulationResult", "Timeline", "nearest_rank"]
+__all__ = ["Series", "SimulationResult", "Timeline"]
 
 _NS_PER_S = 10**9
-_PERCENT = 100
-
-
-def nearest_rank(values: Int64s, percents: tuple[int, ...]) -> list[int]:
-    """Exact percentiles: the smallest value that at least so many percent do not exceed; 0 of none."""
-    if not len(values):
-        return [0] * len(percents)
-    places = [max(0, -(-percent * len(values) // _PERCENT) - 1) for percent in percents]
-    parted = np.partition(values, sorted(set(places)))
-    return [int(parted[place]) for place in places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +71,8 @@ class SimulationResult(ReplayResult):
         busy_ns: time in steps.
         prompt_tokens: prompt tokens of the requests that ran.
         hit_tokens: those of them that requests found in the cache when they were first admitted.
-        prefill_tokens: tokens that were computed in prompts, and in whatever preempted requests had lost.
+        prefill_tokens: tokens that were computed in prompts, and in whatever preempted requests had lost; not
+            the token sampled last, which a resumed sequence computes behind these as a decoding one would.
         recomputed_tokens: those of them that had been computed before, by the same request.
         generated_tokens: tokens of all samples; of beam searches, those of the hypotheses that they return.
         preemptions: how often a request lost its blocks.

@@ -64,9 +64,14 @@ class ModelShape:
         return self.num_parameters * _BYTES[self.dtype]
 
     @property
-    def read_bytes(self) -> int:
-        """Weights that a step reads, whatever it computes: all matrices; of an embedding only a few rows."""
-        return (self.layer_weights + self.output_weights) * _BYTES[self.dtype]
+    def layer_bytes(self) -> int:
+        """Weights that every step reads: the layers' matrices; of an embedding it needs only a few rows."""
+        return self.layer_weights * _BYTES[self.dtype]
+
+    @property
+    def output_bytes(self) -> int:
+        """Weights that a step reads besides if it samples: the matrix that makes logits."""
+        return self.output_weights * _BYTES[self.dtype]
 
     @property
     def kv_bytes_per_token(self) -> int:

@@ -70,6 +70,17 @@ def test_a_prefill_step_by_hand() -> None:
     assert found == expected + 200_000 + 32 * 8 * 1000
 
 
+def test_the_output_matrix_is_read_only_for_a_token() -> None:
+    """A piece of a prompt before its end takes less, by the time of the matrix that makes logits."""
+    cost = CostModel("h200", "llama-3-8b", block_size=16)
+    within, last = (cost.step_ns(step([], [(0, 64, samples)])) for samples in (False, True))
+
+    layers = 32 * (2 * 4096 * 128 * (32 + 8) + 3 * 4096 * 14_336) * 2
+    rate = 4_800 * 10**9 * 80 // 100
+    ends = [ceil(Fraction(size * 10**9, rate)) for size in (layers, layers + 128_256 * 4096 * 2)]
+    assert last - within == ends[1] - ends[0] == 273_613
+
+
 def test_a_copy_is_read_and_written() -> None:
     """Copying blocks takes their bytes twice at the memory's rate."""
     cost = CostModel("l4", "llama-3.2-1b", block_size=16)
@@ -112,12 +123,12 @@ def test_better_devices_are_not_slower(work: StepWork) -> None:
 
 
 def test_devices_share_the_work_and_exchange_sums() -> None:
-    """Eight devices read an eighth each, and add up the hidden states twice a layer."""
+    """Eight devices read an eighth each, and add up hidden states twice a layer, at 80% of 450 GB/s."""
     work = StepWork(64, 64, 64_000, 64_000, 0)
     one, eight = (CostModel("h100", "llama-3-8b", block_size=16, num_devices=n).work_ns(work) for n in (1, 8))
 
     overhead = 200_000 + 32 * 8 * 1000
-    sums = 32 * 2 * (ceil(Fraction(2 * 7 * 64 * 4096 * 2 * 10**9, 8 * 450 * 10**9)) + 10_000)
+    sums = 32 * 2 * (ceil(Fraction(2 * 7 * 64 * 4096 * 2 * 10**9, 8 * 360 * 10**9)) + 10_000)
     assert abs(eight - (overhead + sums + (one - overhead) // 8)) <= 2
 
 
@@ -134,7 +145,21 @@ def test_blocks_that_fit() -> None:
     [
         ("tpu", "tiny", 1, "device profile 'tpu' is unknown; there are a100, h100, h200, l4, cpu"),
         ("h100", "huge", 1, "model shape 'huge' is unknown"),
-        ("h100", "llama-3-8b", 3, "8 KV heads; they cannot be divided among 3 devices"),
+        (
+            "h100",
+            "llama-3-8b",
+            3,
+            "among 3 devices: num_heads is 32, num_kv_heads is 8, intermediate_size is 14336; choose",
+        ),
+        ("h100", "llama-3.2-3b", 16, "among 16 devices: num_heads is 24, num_kv_heads is 8; choose"),
+        ("h100", replace(MODELS["tiny"], num_heads=5), 2, "among 2 devices: num_heads is 5; choose"),
+        ("h100", replace(MODELS["tiny"], num_kv_heads=1), 2, "among 2 devices: num_kv_heads is 1; choose"),
+        (
+            "h100",
+            replace(MODELS["tiny"], intermediate_size=127),
+            2,
+            "among 2 devices: intermediate_size is 127; choose",
+        ),
         ("h100", "llama-3-8b", 0, "num_devices is 0"),
         ("cpu", "llama-3-8b", 2, "cpu has no link to a second device"),
         ("a100", replace(MODELS["tiny"], dtype="fp8"), 1, "a100 has no fp8 matrix products, only fp32, bf16"),
@@ -144,6 +169,13 @@ def test_impossible_combinations_are_refused(device: str, model: str, num_device
     """The message says what there is."""
     with pytest.raises(ConfigError, match=message):
         CostModel(device, model, block_size=16, num_devices=num_devices)
+
+
+@pytest.mark.parametrize("block_size", [0, -16, 16.0, True])
+def test_impossible_block_sizes_are_refused(block_size: int) -> None:
+    """No number of such blocks fits anything."""
+    with pytest.raises(ConfigError, match=f"block_size is {block_size!r}; it must be an int of at least 1"):
+        CostModel("h100", "tiny", block_size=block_size)
 
 
 def test_a_model_that_does_not_fit() -> None:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagedkv.config import CacheConfig, Policy, SchedulerConfig
+from pagedkv.engine.stats import nearest_rank
 from pagedkv.errors import ConfigError, TraceFormatError
 from pagedkv.simulate import CostModel, StepWork, fitting_cache, simulate
-from pagedkv.simulate.result import nearest_rank
 from pagedkv.traces import Trace, TraceRequest, generate
 
 SMALL = CacheConfig(num_blocks=200, block_size=16)
@@ -163,6 +163,17 @@ def test_preemptions_are_counted() -> None:
     assert found.generated_tokens == sum(each.num_output_tokens for each in served)
 
 
+@pytest.mark.parametrize("preset", ["code", "samples"])
+def test_prompts_are_computed_once_and_what_was_lost_again(preset: str) -> None:
+    """Without a cache each prompt token is new once; the last token of a resume is no prompt's."""
+    trace = generate(preset, num_requests=40, seed=1, request_rate_per_s=50.0, output_tokens_mean=200.0)
+    found = simulate(trace, cache=CacheConfig(num_blocks=600, block_size=16, prefix_caching=False))
+
+    assert found.preemptions > 0
+    assert found.hit_tokens == 0
+    assert found.prefill_tokens - found.recomputed_tokens == found.prompt_tokens
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(["chat", "code", "samples", "beams"]),
@@ -192,6 +203,7 @@ def test_every_request_ends_exactly_once(
         assert line.output_tokens == max(1, asked.num_output_tokens) * asked.num_samples
         assert line.prompt_tokens == asked.num_prompt_tokens
         assert line.arrival_ns <= line.first_scheduled_ns < line.first_token_ns <= line.finished_ns
+    assert found.prefill_tokens - found.recomputed_tokens + found.hit_tokens <= found.prompt_tokens
     if not found.preemptions:
         assert found.prefill_tokens + found.hit_tokens == found.prompt_tokens
         assert found.recomputed_tokens == 0
