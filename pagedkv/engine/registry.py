@@ -1,6 +1,6 @@
 """The live requests of an engine, and what a step means to them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pagedkv.engine.beams import BeamGroup
 from pagedkv.engine.groups import Answer, Asked, PlainGroup, WatchedGroup
@@ -16,7 +16,8 @@ __all__ = ["Registry"]
 class Registry:
     """Every live request once, those with work to do at each step a second time.
 
-    A step without any of the latter costs nothing for each sequence.
+    A step looks at those of the latter that it samples for, however many others there are; without any, it
+    costs nothing for each sequence.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,7 @@ class Registry:
         self._watched: dict[RequestId, WatchedGroup] = {}
         self._searches: dict[RequestId, BeamGroup] = {}
         self._answer: Answer | None = None
+        self._sampled: Sequence[RequestId] = ()  # of the watched ones, those that the last step samples for
         self._unreadable: dict[RequestId, Exception] = {}  # those that ended with the last step
 
     def add(self, asked: Asked) -> None:
@@ -44,30 +46,34 @@ class Registry:
             InvalidRequest: a token is missing, or there is one too many; nothing was read.
         """
         self._answer = None
+        self._sampled = ()
         self._unreadable = {}
         if len(sampled.token_ids) != step.num_sampled:
             raise InvalidRequest(
                 f"step {step.number} samples {step.num_sampled} tokens, and its executor brought "
                 f"{len(sampled.token_ids)}"
             )
-        if not (self._watched or self._searches or sampled.branches):
+        request_ids = self._asking(step)
+        self._sampled = [each for each in request_ids if each in self._watched]
+        if not (request_ids or sampled.branches):
             return StepResult(token_ids=sampled.token_ids)
         answer = self._answer = _answer(step, sampled)
-        for group in self._watched.values():
+        for group in self._read():
             group.read(answer)
-        for search in self._searches.values():
-            search.advance(answer)
+        for request_id in request_ids:
+            if (search := self._searches.get(request_id)) is not None:
+                search.advance(answer)
         return StepResult(token_ids=sampled.token_ids, branches=answer.branches, ended=answer.ended)
 
     def committed(self) -> None:
         """The result of the last step was taken."""
         if self._answer is not None:
-            for group in self._watched.values():
+            for group in self._read():
                 group.committed(self._answer)
 
     def failed(self) -> None:
         """The last step was for nothing."""
-        for group in self._watched.values():
+        for group in self._read():
             group.reread()
 
     def finish(self, state: RequestState) -> RequestOutput:
@@ -84,14 +90,25 @@ class Registry:
     def unreadable(self) -> dict[RequestId, Exception]:
         """What the tokenizer raised in this step, and at the tokens of which requests, ended or live."""
         found = dict(self._unreadable)
-        found.update((each, error) for each, group in self._watched.items() if (error := group.asked.error))
+        found.update((each.request_id, error) for each in self._read() if (error := each.asked.error))
         return found
 
     def news(self) -> Iterator[RequestOutput]:
         """What live requests that stream have not told yet."""
-        for group in self._watched.values():
+        for group in self._read():
             if group.asked.streams and (news := group.news()) is not None:
                 yield news
+
+    def _asking(self, step: ScheduledStep) -> Sequence[RequestId]:
+        """The requests that a step samples for and that have work to do, in its order."""
+        if not (self._watched or self._searches):
+            return ()
+        met = dict.fromkeys(each.request.request_id for each in step.sampling())
+        return [each for each in met if each in self._watched or each in self._searches]
+
+    def _read(self) -> Iterator[WatchedGroup]:
+        """Watched requests that the last step sampled for, as far as they live."""
+        return (group for each in self._sampled if (group := self._watched.get(each)) is not None)
 
 
 def _answer(step: ScheduledStep, sampled: Sampled) -> Answer:
