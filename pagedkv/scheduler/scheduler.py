@@ -1,5 +1,6 @@
 """The scheduler: which requests run in the next step, and what becomes of them."""
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import get_args
@@ -436,22 +437,24 @@ def _require_fit(step: ScheduledStep, result: StepResult) -> Int32s:
         raise InvalidRequest(f"the result branches or ends sequences that step {step.number} does not sample")
     if unknown := {*result.ended.values()} - {*get_args(FinishReason)}:
         raise InvalidRequest(f"sequences end for {unknown}; it must be one of {get_args(FinishReason)}")
-    for tokens in result.branches.values():
-        as_token_ids(tokens)
-    for request in {sampling[seq_id].request for seq_id in result.branches}:
-        _require_width(request, result)
+    if result.branches:
+        as_token_ids([token for tokens in result.branches.values() for token in tokens])
+        _require_widths(result, sampling)
     return token_ids
 
 
-def _require_width(request: RequestState, result: StepResult) -> None:
-    """Check that a request goes on with one sequence at least, and with no more than it asked for."""
-    width = sum(len(result.branches.get(each.seq_id, (0,))) for each in request.sequences)
-    most = request.request.num_sequences
-    if request.status is not Status.FINISHED and not 1 <= width <= most:
-        raise InvalidRequest(
-            f"request {request.request_id!r} would go on with {width} sequences; it asked for {most}, and "
-            "needs one at least: let them end instead"
-        )
+def _require_widths(result: StepResult, sampling: Mapping[int, SequenceState]) -> None:
+    """Check that each request goes on with one sequence at least, and with no more than it asked for."""
+    more: Counter[RequestState] = Counter()
+    for seq_id, tokens in result.branches.items():
+        more[sampling[seq_id].request] += len(tokens) - 1
+    for request, change in more.items():
+        width, most = len(request.sequences) + change, request.request.num_sequences
+        if not 1 <= width <= most and request.sequences:  # an aborted one has none any more
+            raise InvalidRequest(
+                f"request {request.request_id!r} would go on with {width} sequences; it asked for {most}, "
+                "and needs one at least: let them end instead"
+            )
 
 
 def _sampled(
