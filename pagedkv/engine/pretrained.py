@@ -115,7 +115,7 @@ def _parts(
         return Parts(executor, Scheduler(blocks, scheduling, clock), loaded.tokenizer, limits, seed)
     shared = SharedClock(clock, ranks)
     return Parts(
-        SharedExecutor(TorchExecutor(loaded, blocks, cuda_graphs=False), shared, ranks),
+        SharedExecutor(TorchExecutor(loaded, blocks, cuda_graphs=False, pack_linear=False), shared, ranks),
         SharedScheduler(blocks, scheduling, shared, ranks),
         loaded.tokenizer,
         limits,

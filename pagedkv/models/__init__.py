@@ -10,6 +10,7 @@ from pagedkv.models.memory import (
     require_memory,
 )
 from pagedkv.models.packed import PackedModel
+from pagedkv.models.packed_linear import PackedLinears
 from pagedkv.models.ranks import Ranks
 from pagedkv.models.shared import SharedClock, SharedExecutor, SharedScheduler
 from pagedkv.models.spec import LoadedModel, ModelSpec
@@ -18,6 +19,7 @@ __all__ = [
     "DTYPES",
     "LoadedModel",
     "ModelSpec",
+    "PackedLinears",
     "PackedModel",
     "Ranks",
     "SharedClock",

@@ -6,6 +6,7 @@ from pagedkv.block_manager import BlockManager
 from pagedkv.errors import ConfigError, InvalidRequest
 from pagedkv.models.memory import make_kv_store
 from pagedkv.models.packed import PackedModel
+from pagedkv.models.packed_linear import PackedLinears
 from pagedkv.models.spec import LoadedModel
 from pagedkv.sampling.sampled import Sampled
 from pagedkv.sampling.sampler import Sampler
@@ -24,6 +25,9 @@ class TorchExecutor:
         cache: the bookkeeping of its blocks; the store gets as many.
         max_batch: sequences that decode at once at most.
         cuda_graphs: whether steps of decodes alone run as CUDA graphs; None for where there is a GPU.
+        pack_linear: whether large linear layers on a CPU multiply by packed copies of their weights, until
+            the executor is closed. It is quicker, and takes their memory a second time; where that is
+            missing, they stay as they are. See `PackedLinears`.
 
     Raises:
         PoolTooLarge: the memory of the blocks cannot be had; says how many would fit.
@@ -38,6 +42,7 @@ class TorchExecutor:
         *,
         max_batch: int = 256,
         cuda_graphs: bool | None = None,
+        pack_linear: bool = True,
     ) -> None:
         on_gpu = loaded.spec.device.type == "cuda"
         if cuda_graphs and not on_gpu:
@@ -46,6 +51,7 @@ class TorchExecutor:
         store = make_kv_store(loaded.spec, num_blocks=config.num_blocks, block_size=config.block_size)
         self._packed: PackedModel | None = PackedModel(loaded, cache, store)
         self._sampler = Sampler()
+        self._linears = PackedLinears(loaded.model, reserved=store.num_bytes) if pack_linear else None
         if on_gpu:
             self._packed.warm_up(max_batch=max_batch, cuda_graphs=cuda_graphs is not False)
 
@@ -68,5 +74,7 @@ class TorchExecutor:
         return self._sampler.sample(logits, step)
 
     def close(self) -> None:
-        """Give back the store, the graphs, and the model if nobody else has it."""
+        """Give back the store, the graphs, the packed weights, and the model if nobody else has it."""
         self._packed = None
+        if self._linears is not None:
+            self._linears.release()
