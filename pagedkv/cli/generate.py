@@ -1,7 +1,10 @@
 """`pagedkv generate`: what a model says."""
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("there is no prompt: give --prompt TEXT, --prompt-file FILE or --token-ids 1,2,3")
     params = _params(arguments)
     try:
-        with _engine(arguments) as engine:
+        with _engine(arguments) as engine, _printed_once():
             _answer(arguments, engine, params)
     except MemoryError as error:
         raise PagedKVError(
@@ -85,6 +88,16 @@ def _answer(arguments: argparse.Namespace, engine: "Engine", params: "SamplingPa
         print_answers(_generated(engine, prompts, params), is_text=engine.tokenizer is not None)
     if arguments.stats:
         print_stats(engine.stats())
+
+
+@contextmanager
+def _printed_once() -> Iterator[None]:
+    """Of several processes of a torchrun, which all have the same to say, the first prints."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def _generated(

@@ -91,7 +91,9 @@ def _settled_cache(
         require_memory(loaded.spec, num_blocks=settled.num_blocks, block_size=settled.block_size)
     if cache is not None or ranks is None:
         return settled
-    return replace(settled, num_blocks=min(number for (number,) in ranks.every(settled.num_blocks)))
+    return replace(
+        settled, num_blocks=min(number for (number,) in ranks.every("count the blocks", settled.num_blocks))
+    )
 
 
 def _parts(
@@ -111,11 +113,15 @@ def _parts(
     )
     blocks = BlockManager(cache)
     if ranks is None:
-        executor = TorchExecutor(loaded, blocks)
+        executor = TorchExecutor(loaded, blocks, max_batch=scheduling.max_running)
         return Parts(executor, Scheduler(blocks, scheduling, clock), loaded.tokenizer, limits, seed)
+    with ranks.together("making the executor"):
+        executor = TorchExecutor(
+            loaded, blocks, max_batch=scheduling.max_running, cuda_graphs=False, pack_linear=False
+        )
     shared = SharedClock(clock, ranks)
     return Parts(
-        SharedExecutor(TorchExecutor(loaded, blocks, cuda_graphs=False, pack_linear=False), shared, ranks),
+        SharedExecutor(executor, shared, ranks),
         SharedScheduler(blocks, scheduling, shared, ranks),
         loaded.tokenizer,
         limits,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
@@ -54,21 +55,23 @@ def load_model(
         ConfigError: a dtype or device that there is not, or a length beyond the model's.
         ModelError: its files cannot be read.
     """
-    place = _settled_device(device)
-    wanted = _settled_dtype(dtype)
-    name = _settled_name(fspath(path_or_name))
-    config = _load_config(name, revision)
-    found = model_class(config)
-    length = _settled_length(config, max_model_len)
-    attention.register()
-    load = partial(_load_weights, found, name, config=config, dtype=wanted, revision=revision)
-    model = load() if ranks is None else load_sharded(load, config, ranks)
-    model = model.eval().requires_grad_(False).to(place)
+    with nullcontext() if ranks is None else ranks.together("loading the model"):
+        place = _settled_device(device)
+        wanted = _settled_dtype(dtype)
+        name = _settled_name(fspath(path_or_name))
+        config = _load_config(name, revision)
+        found = model_class(config)
+        length = _settled_length(config, max_model_len)
+        attention.register()
+        load = partial(_load_weights, found, name, config=config, dtype=wanted, revision=revision)
+        model = load() if ranks is None else load_sharded(load, config, ranks)
+        model = model.eval().requires_grad_(False).to(place)
+        tokenizer = load_tokenizer(name, revision)
     loaded = LoadedModel(
         name=name,
         model=model,
         spec=_probed(model, name, ranks),
-        tokenizer=load_tokenizer(name, revision),
+        tokenizer=tokenizer,
         end_token_ids=_end_token_ids(model),
         max_model_len=length,
     )

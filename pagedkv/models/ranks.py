@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,7 @@ __all__ = ["Ranks", "portable"]
 
 _log = logging.getLogger("pagedkv")
 _TIMEOUT = timedelta(minutes=10)
+_MOST_NUMBERS = 2
 
 
 class Ranks:
@@ -90,14 +92,24 @@ class Ranks:
 
     # ---- what they agree on
 
-    def every(self, *numbers: int) -> list[list[int]]:
-        """These numbers of every rank, in order; all give equally many."""
+    def every(self, doing: str, *numbers: int) -> list[list[int]]:
+        """These numbers of every rank, in order; all give equally many.
+
+        Args:
+            doing: what they are for, in words that are the same everywhere.
+            numbers: at most two.
+
+        Raises:
+            InvariantError: another rank was to do something else. None of them can go on then.
+        """
         self._require_sound()
-        mine = torch.tensor(numbers, dtype=torch.int64)
+        padding = _MOST_NUMBERS - len(numbers)
+        mine = torch.tensor([zlib.crc32(doing.encode()), *numbers] + [0] * padding, dtype=torch.int64)
         found = [torch.empty_like(mine) for _ in range(self.size)]
         with self._talking():
             dist.all_gather(found, mine, group=self._control)
-        return [each.tolist() for each in found]
+        self._require_same(doing, [int(each[0]) for each in found])
+        return [each.tolist()[1 : 1 + len(numbers)] for each in found]
 
     def of_first(self, numbers: torch.Tensor) -> torch.Tensor:
         """What rank 0 has, in place. Any shape and dtype, the same everywhere, on the CPU."""
@@ -125,20 +137,20 @@ class Ranks:
 
         Raises:
             ModelError: another rank failed; says which, and why.
+            InvariantError: another rank was to do something else.
         """
         fault: Exception | None = None
         try:
             yield
         except Exception as error:  # noqa: BLE001 - raised again below, when the others know
             fault = error
-        said = f"{type(fault).__name__}: {fault}" if fault is not None else None
-        told: list[str | None] = [None] * self.size
-        with self._talking():
-            dist.all_gather_object(told, said, group=self._control)
+        said = b"" if fault is None else f"{type(fault).__name__}: {fault}".encode()
+        lengths = [length for (length,) in self.every(f"hear of {doing}", len(said))]
+        told = self._texts(said, max(lengths)) if any(lengths) else []
         if fault is not None:
             raise fault
         for rank, text in enumerate(told):
-            if text is not None:
+            if text:
                 raise ModelError(f"rank {rank} of {self.size} failed in {doing}: {text}")
 
     @contextmanager
@@ -151,7 +163,7 @@ class Ranks:
         try:
             yield
         except BaseException as error:
-            self._fault = f"{doing}: {type(error).__name__}: {error}"
+            self._fault = f"it failed in {doing}: {type(error).__name__}: {error}"
             raise
 
     @contextmanager
@@ -165,10 +177,25 @@ class Ranks:
                 f"answered for {_TIMEOUT.total_seconds():.0f} s ({error})"
             ) from error
 
+    def _texts(self, mine: bytes, length: int) -> list[str]:
+        """The texts of all ranks, of which the longest has this length."""
+        sent = torch.frombuffer(bytearray(mine.ljust(length, b"\0")), dtype=torch.uint8)
+        found = [torch.empty_like(sent) for _ in range(self.size)]
+        with self._talking():
+            dist.all_gather(found, sent, group=self._control)
+        return [each.numpy().tobytes().rstrip(b"\0").decode() for each in found]
+
+    def _require_same(self, doing: str, every: list[int]) -> None:
+        """Every rank has said what it does, as a checksum."""
+        others = [str(rank) for rank, each in enumerate(every) if each != every[self.rank]]
+        if others:
+            self._fault = f"it was to {doing}, and ranks {', '.join(others)} something else"
+            self._require_sound()
+
     def _require_sound(self) -> None:
         if self._fault is not None:
             raise InvariantError(
-                f"rank {self.rank} of {self.size} is out of step with the others since it failed in "
+                f"rank {self.rank} of {self.size} is out of step with the others since "
                 f"{self._fault}; end all of them, and start again"
             )
 

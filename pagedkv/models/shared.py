@@ -97,7 +97,7 @@ class SharedScheduler(Scheduler):
         self._asked = zlib.crc32(f"{what} {details}".encode(), self._asked)
 
     def _agree(self, doing: str) -> None:
-        every = self._ranks.every(self._shared_clock.read(), self._asked)
+        every = self._ranks.every(doing, self._shared_clock.read(), self._asked)
         others = [rank for rank, (_, asked) in enumerate(every) if asked != every[0][1]]
         if others:
             raise InvariantError(

@@ -78,7 +78,7 @@ _STYLES: Mapping[str, _Style | None] = {
 
 
 def load_sharded(load: Callable[[], Any], config: Any, ranks: Ranks) -> Any:
-    """Load a model, and keep this rank's part of it.
+    """Load a model, and keep this rank's part of it. No rank waits for another here.
 
     Args:
         load: loads the whole of it, into the memory of the host.
@@ -88,14 +88,12 @@ def load_sharded(load: Callable[[], Any], config: Any, ranks: Ranks) -> Any:
     Raises:
         UnsupportedModel: it comes with no plan, or with one that asks for what is not served.
         ConfigError: heads or features do not divide.
-        ModelError: another rank could not load it.
         Exception: what `load` raised.
     """
     _require_shardable(config, ranks)
-    with ranks.together("loading the model"):
-        model = load()
-        for pattern, style in model.tp_plan.items():
-            _shard(model, pattern, style, ranks)
+    model = load()
+    for pattern, style in model.tp_plan.items():
+        _shard(model, pattern, style, ranks)
     return model
 
 

@@ -1,20 +1,23 @@
 """What each process of a test of tensor parallelism does; run by torchrun, or alone.
 
-    python -m tests.models.ranks_worker JOB FOLDER
+    python -m tests.models.ranks_worker FOLDER JOB,JOB,...
 
 FOLDER has the models, and takes what the process has to say: `JOB.RANK.json`.
 """
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pagedkv import CacheConfig, SchedulerConfig
+from pagedkv.cli.app import main
 from pagedkv.clock import VirtualClock
 from pagedkv.engine import Engine
 from pagedkv.errors import PagedKVError
@@ -22,7 +25,7 @@ from pagedkv.models import Ranks, load_model
 from pagedkv.sampling.params import SamplingParams
 from tests.models.serving import prompts
 
-MODELS = ("llama", "qwen2", "wide", "gemma2")
+MODELS = ("qwen2", "wide", "gemma2")
 COUNT = 10
 RANK = int(os.environ.get("RANK", "0"))
 GREEDY = SamplingParams(temperature=0.0, max_tokens=COUNT)
@@ -97,10 +100,55 @@ def refusals(base: Path) -> dict[str, Any]:
     told["no plan"] = _error(lambda: engine(base / "gpt2"))
     told["whole heads"] = _error(lambda: engine(base / "phi3"))
     told["odd heads"] = _error(lambda: engine(base / "odd"))
-    told["size"] = _error(lambda: engine(base / "llama", tensor_parallel_size=3))
-    with engine(base / "llama", tensor_parallel_size=1) as alone:
+    told["size"] = _error(lambda: engine(base / "qwen2", tensor_parallel_size=3))
+    told["folder"] = _error(lambda: engine(base / ("nowhere" if RANK else "qwen2")))
+    told["memory"] = _error(lambda: engine(base / "qwen2", num_blocks=2**31 - 1 if RANK else 64))
+    with engine(base / "qwen2", tensor_parallel_size=1) as alone:
         told["alone"] = tokens(alone, GREEDY, prompts())
     return told
+
+
+def faults(base: Path) -> dict[str, Any]:
+    """What is raised while ranks serve, and what they serve behind it."""
+    told: dict[str, Any] = {}
+    with engine(base / "qwen2") as made:
+        head = made._executor._own.packed.loaded.model.lm_head.weight  # type: ignore[attr-defined]
+        kept = head.clone()
+        head.fill_(torch.nan)
+        told["no numbers"] = _error(lambda: tokens(made, GREEDY, prompts()))
+        head.copy_(kept)
+        told["afterwards"] = tokens(made, GREEDY, prompts())
+        if RANK == 0:
+            made.snapshot()  # asks nobody
+        made.add_request([4, 5, 6], GREEDY)
+        told["different"] = _error(lambda: made.add_request([4, 5, 6 + RANK], GREEDY))
+        told["behind it"] = _error(made.step)
+    with engine(base / "qwen2") as made:
+        call = made.step if RANK else lambda: made.add_request([4, 5, 6], GREEDY)
+        told["one adds"] = _error(call)
+        told["out of step"] = _error(made.step)
+    with engine(base / "qwen2") as made:
+        told["anew"] = tokens(made, GREEDY, prompts())
+    return told
+
+
+def printed(base: Path) -> dict[str, Any]:
+    """What the command line prints."""
+    words = [
+        "--token-ids",
+        "5,6,7",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "4",
+        "--num-blocks",
+        "8",
+        "--device",
+        "cpu",
+    ]
+    with redirect_stdout(io.StringIO()) as out:
+        status = main(["generate", "--model", str(base / "qwen2"), *words])
+    return {"status": status, "out": out.getvalue()}
 
 
 def _error(call: Callable[[], object]) -> str:
@@ -110,19 +158,19 @@ def _error(call: Callable[[], object]) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def fault(base: Path) -> dict[str, Any]:
-    """A forward fails on rank 1 alone, and its caller tries to go on."""
-    made = engine(base / "llama")
+def lost(base: Path) -> dict[str, Any]:
+    """A forward fails on rank 1 alone, whose caller tries to go on; then it ends."""
+    made = engine(base / "qwen2")
     made.add_request([4, 5, 6], GREEDY)
     if RANK == 1:
         made._executor._own.packed.forward = _fail  # type: ignore[attr-defined]
     told: dict[str, Any] = {}
     try:
         while made.has_unfinished:
-            made.step()
+            made.run_step()
     except OSError as error:
         told = {"raised": str(error), "again": _error(made.step)}
-    _write(base, "fault", told)
+    _write(base, "lost", told)
     raise SystemExit(3)
 
 
@@ -135,7 +183,7 @@ def _write(base: Path, job: str, told: Mapping[str, Any]) -> None:
 
 
 JOBS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
-    job.__name__: job for job in (serve, shapes, swapped, refusals, fault)
+    job.__name__: job for job in (serve, shapes, swapped, refusals, faults, printed, lost)
 }
 
 if __name__ == "__main__":
