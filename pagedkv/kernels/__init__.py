@@ -7,10 +7,12 @@ from pagedkv.kernels.options import AttentionOptions
 from pagedkv.kernels.paged_decode import paged_decode
 from pagedkv.kernels.paged_decode_shared import SharedPrefixes, paged_decode_shared
 from pagedkv.kernels.paged_prefill import paged_prefill
+from pagedkv.kernels.plan import AttentionPlan
 from pagedkv.kernels.workspace import Workspace
 
 __all__ = [
     "AttentionOptions",
+    "AttentionPlan",
     "SharedPrefixes",
     "Workspace",
     "block_copy",

@@ -47,13 +47,22 @@ class Pages:
         """What a row is gathered as; bytes if there are 8 bits."""
         return self._kv.dtype
 
+    def places(self, blocks: Int64s) -> torch.Tensor:
+        """Where the keys and values of blocks lie, for `read`: the same in all layers of a form."""
+        return torch.from_numpy(self._numbers(blocks).reshape(-1) if self._has_rows else blocks)
+
     def read(
-        self, blocks: Int64s, buffer: torch.Tensor, stored: torch.Tensor | None
+        self,
+        places: torch.Tensor,
+        shape: tuple[int, int],
+        buffer: torch.Tensor,
+        stored: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gather the keys and values of some tasks.
 
         Args:
-            blocks: `[num_tasks, num_pages]` their blocks.
+            places: of their blocks.
+            shape: tasks, and blocks of each.
             buffer: one-dimensional memory for them.
             stored: where to put them before they are converted to the dtype of the buffer; None if they
                 are of that dtype.
@@ -62,11 +71,11 @@ class Pages:
             Keys and values, each `[num_tasks, num_kv_heads, num_pages * block_size, head_dim]`, views of the
             buffer.
         """
-        num_tasks, num_tokens = blocks.shape[0], blocks.shape[1] * self._shape[3]
+        num_tasks, num_tokens = shape[0], shape[1] * self._shape[3]
         num_heads, head_dim = self._shape[2], self._shape[4]
         read = buffer[: 2 * num_tasks * num_tokens * num_heads * head_dim]
         gathered = read if stored is None else stored[: read.numel()]
-        self._gather(blocks, gathered)
+        self._gather(places, gathered)
         if stored is not None:
             widen(gathered, read) if self._is_8_bit else read.copy_(gathered)
         if self._is_nhd:
@@ -75,12 +84,11 @@ class Pages:
             keys, values = read.view(2, num_tasks, num_heads, num_tokens, head_dim)
         return keys, values
 
-    def _gather(self, blocks: Int64s, gathered: torch.Tensor) -> None:
+    def _gather(self, places: torch.Tensor, gathered: torch.Tensor) -> None:
         if self._has_rows:
-            numbers = torch.from_numpy(self._numbers(blocks).reshape(-1))
-            torch.index_select(self._rows, 0, numbers, out=gathered.view(-1, self._rows.shape[1]))
+            torch.index_select(self._rows, 0, places, out=gathered.view(-1, self._rows.shape[1]))
         else:
-            self._gather_slowly(torch.from_numpy(blocks), gathered)
+            self._gather_slowly(places, gathered)
 
     def _numbers(self, blocks: Int64s) -> Int64s:
         """Rows of the blocks' keys, then of their values, in the order in which they are wanted."""

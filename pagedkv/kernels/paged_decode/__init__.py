@@ -7,6 +7,7 @@ from pagedkv.kernels.attention_checks import check_attention, check_contents
 from pagedkv.kernels.dispatch import backend_of
 from pagedkv.kernels.index_checks import is_looking
 from pagedkv.kernels.options import AttentionOptions
+from pagedkv.kernels.plan import AttentionPlan, planned
 from pagedkv.kernels.workspace import Workspace
 
 __all__ = ["check_decode", "paged_decode"]
@@ -22,6 +23,7 @@ def paged_decode(
     out: torch.Tensor | None = None,
     workspace: Workspace | None = None,
     split_size: int | None = None,
+    plan: AttentionPlan | None = None,
 ) -> torch.Tensor:
     """Attend from the last tokens of each sequence.
 
@@ -43,6 +45,7 @@ def paged_decode(
         split_size: tokens of a split, rounded up to whole tiles, on the GPU. With it, the result of a
             sequence does not depend on what else is in the batch, or on the width of the table, bit for bit;
             scratch memory grows with the table. None splits as fits the GPU.
+        plan: what the calls of one forward share on the CPU, see there; None plans for this call.
 
     Returns:
         `out`.
@@ -52,7 +55,15 @@ def paged_decode(
     """
     out = torch.empty_like(query) if out is None else out
     check_decode(
-        query, kv, block_tables, seq_lens, options, out=out, workspace=workspace, split_size=split_size
+        query,
+        kv,
+        block_tables,
+        seq_lens,
+        options,
+        out=out,
+        workspace=workspace,
+        split_size=split_size,
+        plan=plan,
     )
     if query.numel() == 0:
         return out
@@ -76,7 +87,9 @@ def paged_decode(
         else:
             from pagedkv.kernels.paged_decode import cpu
 
-            cpu.paged_decode(query, kv, block_tables, seq_lens, options, out=out, workspace=workspace)
+            cpu.paged_decode(
+                query, kv, block_tables, seq_lens, options, out=out, workspace=workspace, plan=plan
+            )
     return out
 
 
@@ -90,6 +103,7 @@ def check_decode(
     out: torch.Tensor,
     workspace: Workspace | None,
     split_size: int | None,
+    plan: AttentionPlan | None = None,
 ) -> None:
     """Check the arguments of a decode.
 
@@ -109,4 +123,5 @@ def check_decode(
     if split_size is not None and (not isinstance(split_size, int) or split_size < 1):
         raise KernelInputError(f"split_size is {split_size!r}; it must be a positive int, or None")
     if is_looking(query):
-        check_contents(kv, block_tables, seq_lens)
+        contents = ("contents", kv.shape[0], kv.shape[3])
+        planned(plan, contents, (block_tables, seq_lens), lambda: check_contents(kv, block_tables, seq_lens))

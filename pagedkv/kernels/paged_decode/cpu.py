@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from pagedkv.kernels.cpu_attention.run import Attention
-from pagedkv.kernels.cpu_attention.tasks import Segments
+from pagedkv.kernels.cpu_attention.tasks import Int64s, Segments
 from pagedkv.kernels.options import AttentionOptions
+from pagedkv.kernels.plan import AttentionPlan, planned
 from pagedkv.kernels.workspace import Workspace
 
 __all__ = ["NUMEL_PER_THREAD", "paged_decode"]
@@ -23,24 +24,29 @@ def paged_decode(
     *,
     out: torch.Tensor,
     workspace: Workspace | None = None,
+    plan: AttentionPlan | None = None,
 ) -> None:
     """Write to `out`; arguments as for `pagedkv.kernels.paged_decode`, which checks them."""
-    batch, query_len = query.shape[:2]
-    lengths, sequences = seq_lens.numpy().astype(np.int64), np.arange(batch)
-    positions = lengths[:, None] - query_len + np.arange(query_len)
-    attention = Attention(
-        query.flatten(0, 1),
-        kv,
-        block_tables,
-        positions.reshape(-1),
-        options,
-        numel_per_thread=NUMEL_PER_THREAD,
+    attention = Attention(query.flatten(0, 1), kv, options, numel_per_thread=NUMEL_PER_THREAD)
+    key = "decode", query.shape[1], attention.key
+    batches = planned(
+        plan,
+        key,
+        (block_tables, seq_lens),
+        lambda: attention.batches(block_tables, *_reads(seq_lens, query.shape[1])),
     )
-    segments = Segments(
+    attention.run(batches, out, workspace)
+
+
+def _reads(seq_lens: torch.Tensor, query_len: int) -> tuple[Int64s, Segments]:
+    """Positions of all query tokens, and what they read."""
+    lengths, batch = seq_lens.numpy().astype(np.int64), len(seq_lens)
+    positions = (lengths[:, None] - query_len + np.arange(query_len)).reshape(-1)
+    sequences = np.arange(batch)
+    return positions, Segments(
         table=sequences,
         row=sequences * query_len,
         num_rows=np.full(batch, query_len),
         start=np.zeros(batch, np.int64),
         stop=lengths,
     )
-    attention.run(attention.tasks(segments), out, workspace)

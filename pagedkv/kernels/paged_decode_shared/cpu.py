@@ -32,9 +32,7 @@ def paged_decode_shared(
     batch, query_len = query.shape[:2]
     lengths = seq_lens.numpy().astype(np.int64)
     positions = (lengths[:, None] - query_len + np.arange(query_len)).reshape(-1)
-    attention = Attention(
-        query.flatten(0, 1), kv, block_tables, positions, options, numel_per_thread=NUMEL_PER_THREAD
-    )
+    attention = Attention(query.flatten(0, 1), kv, options, numel_per_thread=NUMEL_PER_THREAD)
     group_starts = prefixes.group_starts.numpy().astype(np.int64)
     first, sizes = group_starts[:-1], np.diff(group_starts)
     # A group of one has nobody to share with, and an empty one may stand behind the batch.
@@ -54,4 +52,4 @@ def paged_decode_shared(
         start=np.repeat(shared, sizes),
         stop=lengths,
     )
-    attention.run(attention.tasks(together).followed_by(attention.tasks(apart)), out, workspace)
+    attention.run(attention.batches(block_tables, positions, together, apart), out, workspace)

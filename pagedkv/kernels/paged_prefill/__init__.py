@@ -7,6 +7,7 @@ from pagedkv.kernels.attention_checks import check_attention, check_contents
 from pagedkv.kernels.dispatch import backend_of
 from pagedkv.kernels.index_checks import is_looking
 from pagedkv.kernels.options import AttentionOptions
+from pagedkv.kernels.plan import AttentionPlan, planned
 from pagedkv.kernels.workspace import Workspace
 
 __all__ = ["paged_prefill"]
@@ -22,6 +23,7 @@ def paged_prefill(
     *,
     out: torch.Tensor | None = None,
     workspace: Workspace | None = None,
+    plan: AttentionPlan | None = None,
 ) -> torch.Tensor:
     """Attend from a chunk of new tokens of each sequence to its cached tokens and to the chunk itself.
 
@@ -45,6 +47,7 @@ def paged_prefill(
         options: scale, window, cap, sinks, scales of KV.
         out: as query, written; None makes one.
         workspace: scratch memory to reuse; None takes some for this call.
+        plan: what the calls of one forward share on the CPU, see there; None plans for this call.
 
     Returns:
         `out`.
@@ -53,7 +56,7 @@ def paged_prefill(
         KernelInputError: arguments that do not fit together, before anything is launched.
     """
     out = torch.empty_like(query) if out is None else out
-    _check(query, query_starts, kv, block_tables, seq_lens, options, out, workspace)
+    _check(query, query_starts, kv, block_tables, seq_lens, options, out, workspace, plan)
     if query.numel() == 0:
         return out
     if seq_lens.shape[0] == 0:
@@ -72,7 +75,15 @@ def paged_prefill(
             from pagedkv.kernels.paged_prefill import cpu
 
             cpu.paged_prefill(
-                query, query_starts, kv, block_tables, seq_lens, options, out=out, workspace=workspace
+                query,
+                query_starts,
+                kv,
+                block_tables,
+                seq_lens,
+                options,
+                out=out,
+                workspace=workspace,
+                plan=plan,
             )
     return out
 
@@ -86,6 +97,7 @@ def _check(
     options: AttentionOptions,
     out: torch.Tensor,
     workspace: Workspace | None,
+    plan: AttentionPlan | None,
 ) -> None:
     if query.ndim != 3:
         raise KernelInputError(
@@ -98,8 +110,20 @@ def _check(
             "must have one entry more than there are sequences"
         )
     if is_looking(query):
-        check_contents(kv, block_tables, seq_lens)
-        _check_starts(query_starts, seq_lens, query.shape[0])
+        contents = ("contents", kv.shape[0], kv.shape[3], query.shape[0])
+        indices = query_starts, block_tables, seq_lens
+        planned(plan, contents, indices, lambda: _check_contents(kv, *indices, query.shape[0]))
+
+
+def _check_contents(
+    kv: torch.Tensor,
+    query_starts: torch.Tensor,
+    block_tables: torch.Tensor,
+    seq_lens: torch.Tensor,
+    num_tokens: int,
+) -> None:
+    check_contents(kv, block_tables, seq_lens)
+    _check_starts(query_starts, seq_lens, num_tokens)
 
 
 def _check_starts(query_starts: torch.Tensor, seq_lens: torch.Tensor, num_tokens: int) -> None:
