@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -82,6 +83,15 @@ def shapes(base: Path) -> dict[str, Any]:
         "token_bytes": spec.token_bytes,
         "num_parameters": spec.num_parameters,
     }
+
+
+def blocks(base: Path) -> dict[str, Any]:
+    """Rank 0 has room for 21 blocks, rank 1 for 20."""
+    with (
+        patch("pagedkv.models.default_num_blocks", return_value=21 - RANK),
+        Engine.from_pretrained(base / "qwen2", device="cpu") as made,
+    ):
+        return {"num_blocks": made.scheduler.cache.config.num_blocks}
 
 
 def swapped(base: Path) -> dict[str, Any]:
@@ -183,7 +193,7 @@ def _write(base: Path, job: str, told: Mapping[str, Any]) -> None:
 
 
 JOBS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
-    job.__name__: job for job in (serve, shapes, swapped, refusals, faults, printed, lost)
+    job.__name__: job for job in (serve, shapes, blocks, swapped, refusals, faults, printed, lost)
 }
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tests.models import ranks_worker, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120  # seconds, of what takes about fifteen
-JOBS = ("serve", "shapes", "swapped", "refusals", "faults", "printed", "lost")
+JOBS = ("serve", "shapes", "blocks", "swapped", "refusals", "faults", "printed", "lost")
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2", {"num_key_value_heads": 4}),
     "wide": ("llama", {"vocab_size": 5003, "tie_word_embeddings": True}),
@@ -102,6 +102,11 @@ def test_each_has_half(told: dict[str, Told], base: Path) -> None:
         assert each["vocab_size"] == whole.vocab_size
         assert each["token_bytes"] * 2 == whole.token_bytes
         assert each["num_parameters"] < whole.num_parameters
+
+
+def test_the_smallest_pool_counts(told: dict[str, Told]) -> None:
+    """Nobody has said how many blocks: as many as every rank has room for."""
+    assert [each["num_blocks"] for each in told["blocks"]] == [20, 20]
 
 
 def test_swapped_heads_show(told: dict[str, Told], alone: dict[str, Any]) -> None:
