@@ -128,7 +128,7 @@ class SharedExecutor:
         """
         with self._ranks.fatal(f"step {step.number}"):
             logits = self._own.packed.forward(step)
-        mine = self._sample(logits, step) if self._ranks.is_first else None
+            mine = self._sample(logits, step) if self._ranks.is_first else None
         return self._told(mine, step.num_sampled)
 
     def close(self) -> None:
