@@ -7,7 +7,15 @@ from typing import Any
 import torch
 
 from pagedkv.block_manager import BlockManager
-from pagedkv.kernels import AttentionOptions, Workspace, block_copy, kv_write, paged_decode, paged_prefill
+from pagedkv.kernels import (
+    AttentionOptions,
+    AttentionPlan,
+    Workspace,
+    block_copy,
+    kv_write,
+    paged_decode,
+    paged_prefill,
+)
 from pagedkv.kv_store import KVStore
 from pagedkv.models.attention import ARGUMENT
 from pagedkv.models.copies import waves
@@ -31,7 +39,7 @@ class PagedAttention:
         workspace: scratch memory.
     """
 
-    __slots__ = ("_inputs", "_options", "_store", "_workspace")
+    __slots__ = ("_inputs", "_options", "_plan", "_store", "_workspace")
 
     def __init__(
         self,
@@ -41,6 +49,7 @@ class PagedAttention:
         workspace: Workspace,
     ) -> None:
         self._inputs, self._store, self._options, self._workspace = inputs, store, options, workspace
+        self._plan = AttentionPlan()
 
     def attend(
         self,
@@ -65,6 +74,7 @@ class PagedAttention:
                 options,
                 out=out[:batch].unsqueeze(1),
                 workspace=self._workspace,
+                plan=self._plan,
             )
         if (chunks := inputs.chunks) is not None:
             paged_prefill(
@@ -76,6 +86,7 @@ class PagedAttention:
                 options,
                 out=out[batch:],
                 workspace=self._workspace,
+                plan=self._plan,
             )
         return out
 
