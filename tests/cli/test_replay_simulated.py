@@ -137,7 +137,7 @@ def test_a_hit_rate_is_not_invented(pagedkv: Pagedkv, azure: Path) -> None:
         (("--mode", "simulated", "--device-profile", "abacus"), "there are a100, h100, h200, l4, cpu"),
         (("--mode", "simulated", "--model-shape", "huge"), "model shape 'huge' is unknown"),
         (("--mode", "simulated", "--model-shape", "llama-3-70b", "--device-profile", "l4"), "no block of"),
-        (("--mode", "simulated", "--num-devices", "3"), "8 KV heads; they cannot be divided among 3"),
+        (("--mode", "simulated", "--num-devices", "3"), "cannot be divided among 3 devices: num_heads is 32"),
         (("--mode", "simulated", "--time-scale", "0"), "'0' is not a number above 0"),
         (("--mode", "simulated", "--watermark", "2"), "watermark_ratio is 2.0"),
         (("--mode", "simulated", "--watermark", "x"), "'x' is not a number from 0"),

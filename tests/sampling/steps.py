@@ -47,6 +47,7 @@ class Member:
         )
         self._table = TokenTable()
         self.sequence = SequenceState(0, RequestState(request, 0, 0), self.index, self._table)
+        self.sequence.begin()
         for token in self.outputs:
             self.append(token)
 
