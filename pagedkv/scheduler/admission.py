@@ -5,7 +5,7 @@ from pagedkv.config import SchedulerConfig
 from pagedkv.errors import OutOfBlocks
 from pagedkv.events import BatchLimited, RequestHeld, RequestPromoted, RequestStarted
 from pagedkv.scheduler.gates import AdaptiveLimit, FixedLimit, LengthBuckets, MergeWindow
-from pagedkv.scheduler.running import Plan, Running, first_blocks
+from pagedkv.scheduler.running import Plan, Running
 from pagedkv.scheduler.state import Held, RequestState, Status
 from pagedkv.scheduler.step import Chunk
 from pagedkv.scheduler.waiting import WaitingQueue
@@ -55,7 +55,7 @@ class Admission:
     @property
     def opens_ns(self) -> int | None:
         """Until when new requests are held on purpose, as of the last step; None if they are not."""
-        return self._window.opens_ns
+        return self._window.opens_ns if self._waiting else None
 
     def admit(self, plan: Plan) -> None:
         """Let requests begin in this step."""
@@ -99,7 +99,7 @@ class Admission:
 
     def _gates(self, request: RequestState, num_running: int) -> str | None:
         """Why the request is held, besides blocks."""
-        if request.num_ended_before == self._running.num_ended and num_running:
+        if num_running and self._waits_for_an_end(request):
             return "it was preempted, and no request has ended since"
         return (
             self._window.reason(request)
@@ -113,8 +113,13 @@ class Admission:
 
     def _is_next(self, request: RequestState) -> bool:
         """Whether nobody behind this one, which is held, may begin."""
-        was_preempted = request.num_ended_before == self._running.num_ended
-        return was_preempted or request.is_promoted or request.num_overtakes >= self._config.max_overtakes
+        if self._waits_for_an_end(request) or request.is_promoted:
+            return True
+        return request.num_overtakes >= self._config.max_overtakes
+
+    def _waits_for_an_end(self, request: RequestState) -> bool:
+        """Whether the request was preempted, and none has ended since."""
+        return request.num_ended_before == self._running.num_ended
 
     def _begin(self, plan: Plan, request: RequestState) -> str | None:
         """Admit the first piece of a request, or say why not."""
@@ -128,7 +133,7 @@ class Admission:
         prompt, length = request.request.prompt, request.request.prompt.num_tokens + len(outputs)
         hit = prompt.hit(self._cache, outputs)
         size = self._cache.config.block_size
-        needed = _blocks_of(request, size) - hit.num_tokens // size + hit.num_idle_blocks
+        needed = self._running.num_blocks_to_come(request) - hit.num_tokens // size + hit.num_idle_blocks
         if needed > room:
             request.held = Held(needed, self._looks + _LOOKS_BETWEEN_COUNTS)
             return f"{needed} blocks needed, {room} to be had ({num_kept} are kept by the watermark)"
@@ -170,11 +175,3 @@ class Admission:
     def _explain(self, request: RequestState, reason: str) -> None:
         if self.explains and (emit := self._cache.events.emit) is not None:
             emit(RequestHeld(request.request_id, reason))
-
-
-def _blocks_of(request: RequestState, block_size: int) -> int:
-    """Blocks that a request takes, with nothing in the cache, until all its tokens are computed."""
-    if request.num_sequences_begun == 1:
-        return first_blocks(request, block_size)
-    shared = request.request.prompt.num_tokens // block_size if len(request.sequences) > 1 else 0
-    return shared + sum(-(-each.num_tokens // block_size) - shared for each in request.sequences)

@@ -16,7 +16,7 @@ from pagedkv.scheduler.step import Chunk, Decodes
 from pagedkv.scheduler.token_table import TokenTable
 from pagedkv.scheduler.waiting import WaitingQueue
 
-__all__ = ["Plan", "Running", "first_blocks"]
+__all__ = ["Plan", "Running"]
 
 _Answer = TypeVar("_Answer")
 _MOST_PREEMPTIONS = 3
@@ -300,7 +300,7 @@ class Running:
         if request.num_sequences_begun == 1:
             leader = request.sequences[0]
             num_placed = self._cache.num_tokens(leader.seq_id) if leader.is_placed else 0
-            return first_blocks(request, size) - -(-num_placed // size)
+            return _first_blocks(request, size) - -(-num_placed // size)
         shared = request.request.prompt.num_tokens // size if len(request.sequences) > 1 else 0
         num_shared, num_own = 0, 0
         for sequence in request.sequences:
@@ -331,7 +331,7 @@ class Running:
         return sum(max(0, length - shared) for length in lengths) + min(shared, max(lengths, default=0))
 
 
-def first_blocks(request: RequestState, block_size: int) -> int:
+def _first_blocks(request: RequestState, block_size: int) -> int:
     """Blocks of a request that has not branched: of its tokens, and of what each sequence writes first."""
     leader = request.sequences[0]
     needed = -(-leader.num_tokens // block_size) + request.width - 1

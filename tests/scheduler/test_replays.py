@@ -189,6 +189,15 @@ def test_polls_are_no_collapse(serve: Serve, caplog: pytest.LogCaptureFixture) -
     assert not caplog.records
 
 
+def test_nobody_is_waited_for_when_nothing_waits(serve: Serve) -> None:
+    """The step after whoever the merge window held was aborted still said when the window opens."""
+    served = serve(batch_merge_window_ms=5.0)
+    served.add(1)
+    assert served.step().wake_ns == 5 * MS
+    served.scheduler.abort(1)
+    assert served.step().wake_ns is None
+
+
 def test_what_a_group_writes_first_is_counted_when_it_is_admitted(serve: Serve) -> None:
     """Only its prompt was: groups were begun, branched, and lost their blocks at once."""
     served = serve(num_blocks=16, block_size=4, watermark_ratio=0.0)
