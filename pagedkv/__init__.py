@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pagedkv.block_manager import BatchPlacement, BlockManager, Placement
     from pagedkv.block_pool import BlockPool
-    from pagedkv.config import CacheConfig, SchedulerConfig
+    from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
     from pagedkv.engine import Engine
     from pagedkv.sampling import SamplingParams
 
@@ -19,6 +19,7 @@ __all__ = [
     "BlockPool",
     "CacheConfig",
     "Engine",
+    "OffloadConfig",
     "Placement",
     "SamplingParams",
     "SchedulerConfig",
@@ -30,6 +31,7 @@ _HOME = {
     "BlockPool": "pagedkv.block_pool",
     "CacheConfig": "pagedkv.config",
     "Engine": "pagedkv.engine",
+    "OffloadConfig": "pagedkv.config",
     "Placement": "pagedkv.block_manager",
     "SamplingParams": "pagedkv.sampling",
     "SchedulerConfig": "pagedkv.config",

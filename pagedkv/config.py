@@ -2,15 +2,25 @@
 
 import math
 from dataclasses import dataclass
+from os import PathLike
 from typing import Literal, get_args
 
 from pagedkv.errors import ConfigError
 
-__all__ = ["CacheConfig", "ForkMode", "Policy", "PrefixKeys", "SchedulerConfig"]
+__all__ = [
+    "CacheConfig",
+    "EvictionPolicy",
+    "ForkMode",
+    "OffloadConfig",
+    "Policy",
+    "PrefixKeys",
+    "SchedulerConfig",
+]
 
 Policy = Literal["fcfs", "lifo", "priority"]
 ForkMode = Literal["lazy", "eager"]
 PrefixKeys = Literal["tokens", "ids"]
+EvictionPolicy = Literal["lru", "arc", "fifo"]
 
 _MAX_BLOCKS = 2**31 - 1
 
@@ -116,6 +126,60 @@ class SchedulerConfig:
         bounds = self.length_buckets
         if any(type(bound) is not int for bound in bounds) or list(bounds) != sorted({*bounds, 1} - {1}):
             raise ConfigError(f"length_buckets is {bounds!r}; it must be ascending ints above 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffloadConfig:
+    """Settings of the tiers below the device: host memory, and behind it a file.
+
+    Args:
+        pinned_bytes: host memory for pages, pinned where there is a GPU; None for as much as the device's
+            blocks take, or a quarter of what the host has left, if that is less. What more is good for
+            depends on how much comes back: look at `EngineStats.offload`.
+        prefetch_blocks: blocks that are brought to the device at once for requests whose turn has not come;
+            0 for none.
+        io_threads: threads that read and write the file.
+        io_streams: streams that copy between device and host, beside the one that computes.
+        nvme_path: folder of the file; None for no file.
+        nvme_bytes: size of the file at most.
+        policy: which pages give way. "lru": those used longest ago. "arc": likewise, but pages that came
+            back once are kept apart, and how much room they get adapts (Megiddo and Modha, FAST 2003).
+            "fifo": those that came first.
+        direct_io: read and write the file past the page cache of the operating system, where the file system
+            can.
+        queue_depth: reads, and likewise writes, of the file that are under way or wait at most.
+        page_in_timeout_ms: how long a request waits for its pages at most; then it begins without them.
+
+    Raises:
+        ConfigError: a value outside its range, or values that contradict each other.
+    """
+
+    pinned_bytes: int | None = None
+    prefetch_blocks: int = 64
+    io_threads: int = 2
+    io_streams: int = 2
+    nvme_path: str | PathLike[str] | None = None
+    nvme_bytes: int = 0
+    policy: EvictionPolicy = "lru"
+    direct_io: bool = True
+    queue_depth: int = 32
+    page_in_timeout_ms: float = 2_000.0
+
+    def __post_init__(self) -> None:
+        for name in ("io_threads", "io_streams", "queue_depth"):
+            _require_positive(name, getattr(self, name))
+        for name in ("pinned_bytes", "prefetch_blocks", "nvme_bytes"):
+            value = getattr(self, name)
+            if name == "pinned_bytes" and value is None:
+                continue
+            if type(value) is not int or value < 0:
+                raise ConfigError(f"{name} is {value!r}; it must be an int, at least 0")
+        if not isinstance(self.direct_io, bool):
+            raise ConfigError(f"direct_io is {self.direct_io!r}; it must be True or False")
+        _require_choice("policy", self.policy, get_args(EvictionPolicy))
+        _require_number("page_in_timeout_ms", self.page_in_timeout_ms, 0, math.inf)
+        if self.nvme_path is not None and not self.nvme_bytes:
+            raise ConfigError("nvme_path is set and nvme_bytes is 0: say how large the file may become")
 
 
 def _require_number(name: str, value: float, low: float, high: float) -> None:

@@ -1,0 +1,85 @@
+"""The one event stream: pool, manager and everything above them emit these; stats and logs fold them.
+
+A component holds an `EventStream` and asks `if (emit := events.emit) is not None` before it builds an event,
+so with no sink attached the hot path pays for one attribute and one comparison.
+"""
+
+from pagedkv.events.cache import (
+    AllocationFailed,
+    BlocksAllocated,
+    BlocksCopied,
+    BlocksFreed,
+    BlocksRegistered,
+    BlocksShared,
+    BlocksUnregistered,
+    PrefixLookup,
+    SequenceAdmitted,
+    SequenceForked,
+    SequenceReleased,
+    SequenceTruncated,
+    StepBooked,
+    TokensAppended,
+)
+from pagedkv.events.offload import (
+    OffloadThrottled,
+    PageInEnded,
+    PageInStarted,
+    PagesDropped,
+    PagesMoved,
+    PagesStored,
+    RequestAwaitedPages,
+    Route,
+)
+from pagedkv.events.requests import (
+    BatchLimited,
+    RequestFinished,
+    RequestHeld,
+    RequestPreempted,
+    RequestPromoted,
+    RequestQueued,
+    RequestStarted,
+    StepCommitted,
+    StepScheduled,
+)
+from pagedkv.events.stream import (
+    Event,
+    EventStream,
+    Sink,
+)
+
+__all__ = [
+    "AllocationFailed",
+    "BatchLimited",
+    "BlocksAllocated",
+    "BlocksCopied",
+    "BlocksFreed",
+    "BlocksRegistered",
+    "BlocksShared",
+    "BlocksUnregistered",
+    "Event",
+    "EventStream",
+    "OffloadThrottled",
+    "PageInEnded",
+    "PageInStarted",
+    "PagesDropped",
+    "PagesMoved",
+    "PagesStored",
+    "PrefixLookup",
+    "RequestAwaitedPages",
+    "RequestFinished",
+    "RequestHeld",
+    "RequestPreempted",
+    "RequestPromoted",
+    "RequestQueued",
+    "RequestStarted",
+    "Route",
+    "SequenceAdmitted",
+    "SequenceForked",
+    "SequenceReleased",
+    "SequenceTruncated",
+    "Sink",
+    "StepBooked",
+    "StepCommitted",
+    "StepScheduled",
+    "TokensAppended",
+]
