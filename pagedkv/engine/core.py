@@ -14,19 +14,18 @@ from pagedkv.engine.outputs import RequestOutput
 from pagedkv.engine.registry import Registry
 from pagedkv.engine.snapshot import snapshot
 from pagedkv.engine.stats import EngineStats, StatsFold
-from pagedkv.errors import DuplicateRequest, InvalidLogits, InvalidRequest, InvariantError, PagedKVError
+from pagedkv.errors import DuplicateRequest, InvalidLogits, InvalidRequest, PagedKVError
 from pagedkv.request import RequestId
 from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.scheduler import ScheduledStep, Scheduler
+from pagedkv.scheduler.idle import IdleSteps
 from pagedkv.tracing import nvtx_range
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["EngineCore"]
-
-_MOST_IDLE_STEPS = 8
 
 
 class EngineCore:
@@ -67,7 +66,7 @@ class EngineCore:
         scheduler.events.attach(self._stats)
         self._numbers = count()
         self._forsaken: deque[tuple[RequestId, deque[RequestOutput]]] = deque()
-        self._num_idle_steps = 0
+        self._idle = IdleSteps(scheduler)
         self._is_closed = False
         self._scheduling = nvtx_range("schedule")
         self._executing = nvtx_range("execute")
@@ -167,14 +166,9 @@ class EngineCore:
         """
         self._require_open()
         step = self._advance()
-        self._num_idle_steps = 0 if step or step.wake_ns is not None else self._num_idle_steps + 1
+        self._idle.stepped(is_idle=not step and step.wake_ns is None)
         if step.wake_ns is not None:
             self.scheduler.clock.sleep_until(step.wake_ns)
-        elif self._num_idle_steps > _MOST_IDLE_STEPS:
-            raise InvariantError(
-                f"{self.scheduler.num_waiting} requests wait and {self.scheduler.num_running} run, but the "
-                f"last {self._num_idle_steps} steps were empty; this is a fault of the scheduler"
-            )
 
     def forsake(self, request_ids: Sequence[RequestId], box: deque[RequestOutput]) -> None:
         """Abort those of these requests whose outputs still go to this box, and tell nobody."""

@@ -6,11 +6,12 @@ from pagedkv.block_manager import BlockManager
 from pagedkv.clock import VirtualClock
 from pagedkv.config import CacheConfig, SchedulerConfig
 from pagedkv.engine.executor import Executor
-from pagedkv.errors import ConfigError, InvalidRequest, InvariantError
+from pagedkv.errors import ConfigError, InvalidRequest
 from pagedkv.replay.result import Progress, block_size_for
 from pagedkv.request import Request
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.scheduler import ScheduledStep, Scheduler
+from pagedkv.scheduler.idle import IdleSteps
 from pagedkv.simulate.arrivals import Arrivals
 from pagedkv.simulate.cost import CostModel
 from pagedkv.simulate.executor import DEFAULT_PEAK, SimulatedExecutor
@@ -25,7 +26,6 @@ from pagedkv.traces import Trace, TraceRequest
 __all__ = ["fitting_cache", "simulate"]
 
 _NS_PER_MS = 1_000_000
-_MOST_IDLE_STEPS = 8
 
 
 def fitting_cache(
@@ -124,7 +124,8 @@ class _Service:
         self._searches = Searches()
         self._measures = Measures(scheduler.cache, sample_interval_ns)
         scheduler.events.attach(self._measures)
-        self._num_finished = self._num_rejected = self._num_idle_steps = 0
+        self._idle = IdleSteps(scheduler)
+        self._num_finished = self._num_rejected = 0
 
     def run(
         self, trace: Trace, arrivals: Arrivals, prompts: Prompts, progress: Progress | None
@@ -161,7 +162,7 @@ class _Service:
 
     def _run(self, step: ScheduledStep, trace: Trace, arrivals: Arrivals) -> int:
         """Run a step; returns how many requests have ended with it."""
-        self._num_idle_steps = 0
+        self._idle.stepped(is_idle=False)
         self._measures.scheduled(step, self._scheduler.num_waiting)
         sampled = self._executor.execute(step)
         finished = self._scheduler.commit(step, self._searches.result(step, sampled))
@@ -174,12 +175,7 @@ class _Service:
     def _wait(self, step: ScheduledStep, arrivals: Arrivals) -> None:
         """Nothing can run now: go to the time at which that may change."""
         times = [time for time in (step.wake_ns, arrivals.next_ns) if time is not None]
-        self._num_idle_steps = 0 if times else self._num_idle_steps + 1
-        if self._num_idle_steps > _MOST_IDLE_STEPS:
-            raise InvariantError(
-                f"{self._scheduler.num_waiting} requests wait and {self._scheduler.num_running} run, but the "
-                f"last {self._num_idle_steps} steps were empty; this is a fault of the scheduler"
-            )
+        self._idle.stepped(is_idle=not times)
         if times:
             self._clock.sleep_until(min(times))
 
