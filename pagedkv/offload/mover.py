@@ -28,9 +28,9 @@ class Moved:
 class Mover(Protocol):
     """Copies pages between blocks of the device, slots of host memory, and places of a file.
 
-    A page is a block's KV in all layers, in one piece. Who calls says which slot and place hold what, and does
-    not use one for something else before the copies that name it have ended. Nothing but `store` and `wait`
-    waits for a copy; what is submitted is never refused, but may fail.
+    A page is a block's KV in all layers, in one piece. Who calls says which slot and place hold what, and
+    does not use one for something else before the copies that name it have ended. Nothing but `store` and
+    `wait` waits for a copy; what is submitted is never refused, but may fail.
 
     Attributes:
         page_bytes: bytes of a page.
