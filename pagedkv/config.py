@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, get_args
 
+from pagedkv.checks import require_bool, require_int, require_number
 from pagedkv.errors import ConfigError
 
 __all__ = [
@@ -22,7 +23,7 @@ ForkMode = Literal["lazy", "eager"]
 PrefixKeys = Literal["tokens", "ids"]
 EvictionPolicy = Literal["lru", "arc", "fifo"]
 
-_MAX_BLOCKS = 2**31 - 1
+_MAX_BYTES = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +51,9 @@ class CacheConfig:
     prefix_keys: PrefixKeys = "tokens"
 
     def __post_init__(self) -> None:
-        _require_positive("num_blocks", self.num_blocks)
-        _require_positive("block_size", self.block_size)
-        if not isinstance(self.prefix_caching, bool):
-            raise ConfigError(f"prefix_caching is {self.prefix_caching!r}; it must be True or False")
+        require_int("num_blocks", self.num_blocks, 1)
+        require_int("block_size", self.block_size, 1)
+        require_bool("prefix_caching", self.prefix_caching)
         _require_choice("fork_mode", self.fork_mode, get_args(ForkMode))
         _require_choice("prefix_keys", self.prefix_keys, get_args(PrefixKeys))
 
@@ -106,23 +106,21 @@ class SchedulerConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_batch_tokens", "max_running", "batch_average_steps"):
-            _require_positive(name, getattr(self, name))
+            require_int(name, getattr(self, name), 1)
         if self.max_chunk_tokens is not None:
-            _require_positive("max_chunk_tokens", self.max_chunk_tokens)
+            require_int("max_chunk_tokens", self.max_chunk_tokens, 1)
             if not self.chunked_prefill:
                 raise ConfigError(
                     "max_chunk_tokens is set, and chunked_prefill is off: prompts have no chunks"
                 )
-        if type(self.max_overtakes) is not int or self.max_overtakes < 0:
-            raise ConfigError(f"max_overtakes is {self.max_overtakes!r}; it must be an int, at least 0")
+        require_int("max_overtakes", self.max_overtakes, 0)
         for name in ("chunked_prefill", "adaptive_batch_size"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be True or False")
+            require_bool(name, getattr(self, name))
         _require_choice("policy", self.policy, get_args(Policy))
-        _require_number("watermark_ratio", self.watermark_ratio, 0, 1)
-        _require_number("batch_merge_window_ms", self.batch_merge_window_ms, 0, math.inf)
+        require_number("watermark_ratio", self.watermark_ratio, 0, 1)
+        require_number("batch_merge_window_ms", self.batch_merge_window_ms, 0, math.inf)
         if self.max_wait_ms is not None:
-            _require_number("max_wait_ms", self.max_wait_ms, 0, math.inf)
+            require_number("max_wait_ms", self.max_wait_ms, 0, math.inf)
         bounds = self.length_buckets
         if any(type(bound) is not int for bound in bounds) or list(bounds) != sorted({*bounds, 1} - {1}):
             raise ConfigError(f"length_buckets is {bounds!r}; it must be ascending ints above 1")
@@ -167,32 +165,16 @@ class OffloadConfig:
 
     def __post_init__(self) -> None:
         for name in ("io_threads", "io_streams", "queue_depth"):
-            _require_positive(name, getattr(self, name))
-        for name in ("pinned_bytes", "prefetch_blocks", "nvme_bytes"):
-            value = getattr(self, name)
-            if name == "pinned_bytes" and value is None:
-                continue
-            if type(value) is not int or value < 0:
-                raise ConfigError(f"{name} is {value!r}; it must be an int, at least 0")
-        if not isinstance(self.direct_io, bool):
-            raise ConfigError(f"direct_io is {self.direct_io!r}; it must be True or False")
+            require_int(name, getattr(self, name), 1)
+        require_int("prefetch_blocks", self.prefetch_blocks, 0)
+        require_int("nvme_bytes", self.nvme_bytes, 0, _MAX_BYTES)
+        if self.pinned_bytes is not None:
+            require_int("pinned_bytes", self.pinned_bytes, 0, _MAX_BYTES)
+        require_bool("direct_io", self.direct_io)
         _require_choice("policy", self.policy, get_args(EvictionPolicy))
-        _require_number("page_in_timeout_ms", self.page_in_timeout_ms, 0, math.inf)
+        require_number("page_in_timeout_ms", self.page_in_timeout_ms, 0, math.inf)
         if self.nvme_path is not None and not self.nvme_bytes:
             raise ConfigError("nvme_path is set and nvme_bytes is 0: say how large the file may become")
-
-
-def _require_number(name: str, value: float, low: float, high: float) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
-        raise ConfigError(f"{name} is {value!r}; it must be a finite number from {low} to {high}")
-
-
-def _require_positive(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name} is {value!r}; it must be an int from 1 to {_MAX_BLOCKS}")
-    if not 0 < value <= _MAX_BLOCKS:
-        raise ConfigError(f"{name} is {value}; it must be from 1 to {_MAX_BLOCKS}")
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

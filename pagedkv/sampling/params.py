@@ -3,13 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import cast
 
+from pagedkv.checks import require_bool, require_int, require_number
 from pagedkv.errors import ConfigError
 
 __all__ = ["SamplingParams"]
-
-_MAX_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,24 +57,23 @@ class SamplingParams:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         if self.max_tokens is not None:
-            _require_int("max_tokens", self.max_tokens, 1)
-        _require_int("top_k", self.top_k, 0)
-        _require_int("n", self.n, 1)
-        _require_int("beam_width", self.beam_width, 1)
+            require_int("max_tokens", self.max_tokens, 1)
+        require_int("top_k", self.top_k, 0)
+        require_int("n", self.n, 1)
+        require_int("beam_width", self.beam_width, 1)
         if self.seed is not None:
-            _require_int("seed", self.seed, 0, 2**64 - 1)
+            require_int("seed", self.seed, 0, 2**64 - 1)
         if self.logprobs is not None:
-            _require_int("logprobs", self.logprobs, 0)
-        _require_number("temperature", self.temperature, 0, math.inf)
-        _require_number("top_p", self.top_p, 0, 1)
-        _require_number("repetition_penalty", self.repetition_penalty, 0, math.inf)
-        _require_number("length_penalty", self.length_penalty, -math.inf, math.inf)
+            require_int("logprobs", self.logprobs, 0)
+        require_number("temperature", self.temperature, 0, math.inf)
+        require_number("top_p", self.top_p, 0, 1)
+        require_number("repetition_penalty", self.repetition_penalty, 0, math.inf)
+        require_number("length_penalty", self.length_penalty, -math.inf, math.inf)
         for name, low in (("top_p", self.top_p), ("repetition_penalty", self.repetition_penalty)):
             if low == 0:
                 raise ConfigError(f"{name} is 0; it must be above 0")
         for name in ("early_stopping", "ignore_eos", "skip_special_tokens"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be True or False")
+            require_bool(name, getattr(self, name))
         self._check_stops()
         if self.beam_width > 1 and self.n > self.beam_width:
             raise ConfigError(
@@ -97,19 +94,8 @@ class SamplingParams:
         if any(not isinstance(text, str) or not text for text in self.stop):
             raise ConfigError(f"stop is {self.stop!r}; it must be texts, none of them empty")
         for token in self.stop_token_ids:
-            _require_int("a stop token id", token, 0)
+            require_int("a stop token id", token, 0)
 
     def __repr__(self) -> str:
         changed = [f for f in fields(self) if getattr(self, f.name) != f.default]
         return f"SamplingParams({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in changed)})"
-
-
-def _require_int(name: str, value: object, low: int, high: int = _MAX_TOKENS) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name} is {value!r}; it must be an int from {low} to {high}")
-
-
-def _require_number(name: str, value: object, low: float, high: float) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(cast("float", value)) or not low <= cast("float", value) <= high:
-        raise ConfigError(f"{name} is {value!r}; it must be a finite number from {low} to {high}")
