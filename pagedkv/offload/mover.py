@@ -31,19 +31,23 @@ class Mover(Protocol):
     A page is a block's KV in all layers, in one piece. Who calls says which slot and place hold what, and
     does not use one for something else before the copies that name it have ended. Nothing but `store` and
     `wait` waits for a copy; what is submitted is never refused, but may fail.
-
-    Attributes:
-        page_bytes: bytes of a page.
-        num_slots: slots of host memory that were granted.
-        num_places: places of the file; 0 without one.
-        bandwidth: bytes per second of each route, measured when it was made. Without a file, only the first
-            two are there.
     """
 
-    page_bytes: int
-    num_slots: int
-    num_places: int
-    bandwidth: Mapping[Route, int]
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of a page."""
+
+    @property
+    def num_slots(self) -> int:
+        """Slots of host memory that were granted."""
+
+    @property
+    def num_places(self) -> int:
+        """Places of the file; 0 without one."""
+
+    @property
+    def bandwidth(self) -> Mapping[Route, int]:
+        """Bytes per second of each route, measured when it was made; without a file, of the first two."""
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots.
