@@ -10,9 +10,10 @@ from pagedkv.bench.contest import contest_of
 from pagedkv.bench.floors import Limits, floor_of, work_of
 from pagedkv.bench.limits import measure_limits
 from pagedkv.bench.machine import Machine, describe
-from pagedkv.bench.memory import available_bytes, needed_bytes
+from pagedkv.bench.memory import needed_bytes
 from pagedkv.bench.results import OURS, Row, Run
 from pagedkv.bench.timing import Outcome, Timer, race, timer_for
+from pagedkv.device_memory import available_memory
 from pagedkv.errors import ConfigError, PagedKVError
 
 __all__ = ["Bench", "Progress", "bench_kernels", "device_named", "prepare"]
@@ -126,8 +127,8 @@ def _settled(row: Row, outcome: Outcome, skipped: Mapping[str, str]) -> Row:
 
 
 def _too_large(case: Case, device: torch.device) -> str:
-    needed, available = needed_bytes(case, device.type), available_bytes(device)
-    if needed <= available:
+    needed, available = needed_bytes(case, device.type), available_memory(device)
+    if available is None or needed <= available:
         return ""
     return f"needs about {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are free"
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a shape needs."""
+"""How large the cache is, and how much memory a shape needs."""
 
 from pathlib import Path
 
@@ -7,12 +7,11 @@ import torch
 from pagedkv.bench.cases import ATTENTION, COMPUTE_DTYPE, ELEMENT_BYTES, Case
 from pagedkv.bench.floors import work_of
 
-__all__ = ["available_bytes", "cache_bytes", "needed_bytes"]
+__all__ = ["cache_bytes", "needed_bytes"]
 
 _FALLBACK_CACHE_BYTES = 64 << 20
 _MARGIN_BYTES = 512 << 20
 """What references, temporary results and the allocator take besides."""
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def needed_bytes(case: Case, device: str) -> int:
@@ -26,16 +25,6 @@ def needed_bytes(case: Case, device: str) -> int:
     return elements * ELEMENT_BYTES[case.dtype] + 2 * contiguous + 8 * work.bytes_written + _MARGIN_BYTES
 
 
-def available_bytes(device: torch.device) -> int:
-    """Memory that can be had now."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free) + int(unused)
-    found = [_meminfo("MemAvailable"), _cgroup_bytes()]
-    return min((each for each in found if each is not None), default=1 << 62)
-
-
 def cache_bytes(device: torch.device) -> int:
     """Size of the last cache before memory."""
     if device.type == "cuda":
@@ -43,23 +32,6 @@ def cache_bytes(device: torch.device) -> int:
         return int(getattr(properties, "L2_cache_size", 0)) or _FALLBACK_CACHE_BYTES
     sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
     return max((_size(path) for path in sizes), default=0) or _FALLBACK_CACHE_BYTES
-
-
-def _meminfo(name: str) -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
-
-
-def _cgroup_bytes() -> int | None:
-    """What is left of the limit that a container has."""
-    try:
-        most, used = ((_CGROUP / name).read_text("ascii") for name in ("memory.max", "memory.current"))
-        return max(0, int(most) - int(used))
-    except (OSError, ValueError):  # there is none, or it is "max"
-        return None
 
 
 def _size(path: Path) -> int:

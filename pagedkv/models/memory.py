@@ -1,18 +1,14 @@
 """How many blocks fit: the memory of a pool is known before it is asked for."""
 
-from pathlib import Path
-
-import torch
-
+from pagedkv.device_memory import available_memory
 from pagedkv.errors import ConfigError, PoolTooLarge
 from pagedkv.kv_store import KVStore
 from pagedkv.models.spec import ModelSpec
 
-__all__ = ["available_memory", "default_num_blocks", "fit_num_blocks", "make_kv_store", "require_memory"]
+__all__ = ["default_num_blocks", "fit_num_blocks", "make_kv_store", "require_memory"]
 
 _GPU_SHARE = 0.9
 _CPU_SHARE = 0.25
-_MEMINFO = Path("/proc/meminfo")
 
 
 def fit_num_blocks(spec: ModelSpec, block_size: int, memory: int) -> int:
@@ -24,18 +20,6 @@ def fit_num_blocks(spec: ModelSpec, block_size: int, memory: int) -> int:
         memory: bytes.
     """
     return max(0, memory) // (block_size * spec.token_bytes)
-
-
-def available_memory(device: torch.device) -> int | None:
-    """What a device can still give, in bytes; None if nobody knows."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = _MEMINFO.read_text().splitlines()
-    except OSError:
-        return None
-    sizes = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
-    return int(sizes["MemAvailable"][0]) * 1024 if "MemAvailable" in sizes else None
 
 
 def default_num_blocks(spec: ModelSpec, block_size: int, *, max_model_len: int, max_sequences: int) -> int:

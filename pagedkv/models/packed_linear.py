@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from pagedkv.models.memory import available_memory
+from pagedkv.device_memory import available_memory
 
 __all__ = ["PackedLinears"]
 

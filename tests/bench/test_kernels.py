@@ -131,8 +131,7 @@ def test_the_device() -> None:
 
 
 def test_memory() -> None:
-    """There is some, a cache too, and a larger shape needs more."""
-    assert memory.available_bytes(CPU) > 0
+    """There is a cache, and a larger shape needs more memory."""
     assert memory.cache_bytes(CPU) > 0
     assert memory.needed_bytes(DECODE, "cpu") < memory.needed_bytes(replace(DECODE, length=80), "cpu")
 
