@@ -81,12 +81,13 @@ class PageInEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestAwaitedPages(Event):
-    """A request's turn had come `wait_ns` before its pages did; 0 if they were there in time.
+    """A request begins, and its turn had come `wait_ns` before its pages did; 0 if they were there in time.
 
     `gave_up` says that it begins without them.
     """
 
     request_id: int | str
+    num_pages: int
     wait_ns: int
     gave_up: bool = False
 

@@ -28,9 +28,9 @@ class OffloadStats:
         num_again: those that were asked for though they had been on the device a short time before: thrash.
         num_failed: pages that were asked for and did not come; their tokens are computed again.
         num_dropped: pages that gave way before anybody asked for them.
-        num_in_time: requests whose pages were on the device when their turn came.
-        num_late: requests that waited for their pages.
-        num_gave_up: those of them that began without them.
+        num_in_time: pages that were on the device when the turn of their request came.
+        num_late: pages that their request waited for.
+        num_gave_up: those of them that it began without, in the end.
         awaited_s: time that requests waited for their pages when it was their turn.
         num_stalls: page-ins that took much longer than the measured bandwidths say.
         num_throttled: times that copies began to be held back.
@@ -120,8 +120,9 @@ class OffloadFold:
 
     @_fold.register
     def _(self, event: ev.RequestAwaitedPages) -> None:
-        self._counts["num_late" if event.wait_ns or event.gave_up else "num_in_time"] += 1
-        self._counts["num_gave_up"] += event.gave_up
+        is_late = event.wait_ns or event.gave_up
+        self._counts["num_late" if is_late else "num_in_time"] += event.num_pages
+        self._counts["num_gave_up"] += event.num_pages * event.gave_up
         self._awaited_ns += event.wait_ns
 
     @_fold.register
