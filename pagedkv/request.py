@@ -12,9 +12,11 @@ from pagedkv.config import CacheConfig
 from pagedkv.errors import InvalidRequest
 from pagedkv.sampling.params import SamplingParams
 
-__all__ = ["KeyPrompt", "Prompt", "Request", "RequestId", "TokenPrompt"]
+__all__ = ["NO_TOKENS", "KeyPrompt", "Prompt", "Request", "RequestId", "TokenPrompt"]
 
 RequestId = int | str
+
+NO_TOKENS = np.empty(0, np.int32)
 
 
 class TokenPrompt:
@@ -94,7 +96,7 @@ class KeyPrompt:
 
     def tokens(self, output_ids: Int32s) -> Int32s:  # noqa: ARG002 - nobody knows the prompt's
         """Nothing: they are not known."""
-        return _NO_TOKENS
+        return NO_TOKENS
 
     def hit(self, cache: BlockManager, output_ids: Int32s) -> PrefixHit:
         """What of it the cache holds; what was generated behind it has no ids."""
@@ -125,7 +127,6 @@ class KeyPrompt:
 
 
 Prompt = TokenPrompt | KeyPrompt
-_NO_TOKENS = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,16 +4,13 @@ import enum
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from pagedkv.block_ids import Int32s
-from pagedkv.request import Request, RequestId
+from pagedkv.request import NO_TOKENS, Request, RequestId
 from pagedkv.scheduler.token_table import TokenTable
 
 __all__ = ["FinishReason", "RequestState", "SequenceState", "Status"]
 
 FinishReason = Literal["stop", "length", "abort"]
-_NO_TOKENS = np.empty(0, np.int32)
 
 
 class Status(enum.Enum):
@@ -91,7 +88,7 @@ class SequenceState:
         """The tokens that were generated; a view until the next step. Shape `[num_output_tokens]` (int32)."""
         if self._final is not None:
             return self._final
-        return self._table.output_ids(self.row) if self.row >= 0 else _NO_TOKENS
+        return self._table.output_ids(self.row) if self.row >= 0 else NO_TOKENS
 
     def token_ids(self, start: int, stop: int) -> Int32s:
         """Its tokens `start` .. `stop` - 1, prompt and generated; nothing if the prompt's are not known."""
