@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["UInt64s", "uniform"]
+__all__ = ["UInt64s", "mixed", "uniform"]
 
 UInt64s = npt.NDArray[np.uint64]
 
@@ -32,13 +32,12 @@ def uniform(
     """
     bits = np.zeros(1, np.uint64)  # arrays wrap around; numpy warns about scalars that do
     for part in (seeds, sample_indices, positions):
-        bits = _mix(bits ^ np.atleast_1d(np.asarray(part, np.uint64)))
+        bits = mixed((bits ^ np.atleast_1d(np.asarray(part, np.uint64))) + _GOLDEN)
     return ((bits >> _UNUSED_BITS).astype(np.float64) + 0.5) * _RESOLUTION
 
 
-def _mix(bits: UInt64s) -> UInt64s:
-    """The next output of SplitMix64 from this state."""
-    bits = bits + _GOLDEN
+def mixed(bits: UInt64s) -> UInt64s:
+    """A hash of each, one to one: the finish of SplitMix64."""
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
         bits = (bits ^ (bits >> shift)) * multiplier
     return bits ^ (bits >> _SHIFTS[2])

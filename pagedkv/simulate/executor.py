@@ -4,18 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pagedkv.clock import VirtualClock
 from pagedkv.errors import ConfigError
 from pagedkv.sampling.sampled import Sampled
+from pagedkv.sampling.uniform import UInt64s, mixed
 from pagedkv.scheduler.state import SequenceState
 from pagedkv.scheduler.step import Chunk, Decodes, ScheduledStep
 from pagedkv.simulate.cost import CostModel
 
 __all__ = ["DEFAULT_PEAK", "SimulatedExecutor"]
-
-Uint64s = NDArray[np.uint64]
 
 DEFAULT_PEAK = 32.0
 """See `SimulatedExecutor`, and docs/simulation.md for what beams share with it."""
@@ -65,7 +63,7 @@ class SimulatedExecutor:
         self._clock = clock
         self._cost = cost
         self._vocab_size = cost.model.vocab_size
-        self._seed = _mixed(np.array([seed], np.uint64))
+        self._seed = mixed(np.array([seed], np.uint64))
         self._peak = peak
         self._makes_tokens = makes_tokens
         self._decoding = _Batch.of(self._seed, ())
@@ -79,7 +77,7 @@ class SimulatedExecutor:
         if not (self._makes_tokens or batch.samples or batch.beams):
             return Sampled(token_ids=np.zeros(len(batch.keys), np.int32))
         positions = np.concatenate((step.decodes.positions + 1, [chunk.stop for chunk in ends]))
-        hashes = _mixed(batch.keys ^ positions.astype(np.uint64) * _POSITIONS)
+        hashes = mixed(batch.keys ^ positions.astype(np.uint64) * _POSITIONS)
         return Sampled(
             token_ids=(hashes % np.uint64(self._vocab_size)).astype(np.int32),
             branches={at: self._first_tokens(hashes[at], count) for at, count in batch.samples.items()},
@@ -101,7 +99,7 @@ class SimulatedExecutor:
     def _first_tokens(self, key: np.uint64, count: int) -> Sequence[int]:
         """A token for each sample of a request."""
         samples = np.arange(count, dtype=np.uint64)
-        tokens: list[int] = (_mixed(key ^ samples * _SEQUENCES) % np.uint64(self._vocab_size)).tolist()
+        tokens: list[int] = (mixed(key ^ samples * _SEQUENCES) % np.uint64(self._vocab_size)).tolist()
         return tokens
 
     def _best(self, key: np.uint64, count: int) -> Sequence[tuple[int, float]]:
@@ -111,7 +109,7 @@ class SimulatedExecutor:
         """
         count = min(count, self._vocab_size)
         places = np.arange(count, dtype=np.uint64)
-        units = (_mixed(key ^ (places + 1) * _NUMBERS) >> np.uint64(64 - _UNIT_BITS)).astype(np.int64) + 1
+        units = (mixed(key ^ (places + 1) * _NUMBERS) >> np.uint64(64 - _UNIT_BITS)).astype(np.int64) + 1
         first = int(units[0])
         behind: list[int] = (np.cumsum(units) - first).tolist()
         tokens: list[int] = ((key + places) % np.uint64(self._vocab_size)).tolist()
@@ -131,16 +129,16 @@ class _Batch:
         beams: places of those that are beams, with the width of their search.
     """
 
-    keys: Uint64s
+    keys: UInt64s
     samples: Mapping[int, int]
     beams: Mapping[int, int]
 
     @classmethod
-    def of(cls, seed: Uint64s, sequences: Sequence[SequenceState]) -> "_Batch":
+    def of(cls, seed: UInt64s, sequences: Sequence[SequenceState]) -> "_Batch":
         """That of some sequences."""
         numbers = np.array([each.request.number for each in sequences], np.uint64)
         indices = np.array([each.index for each in sequences], np.uint64)
-        keys = _mixed(_mixed(seed ^ numbers * _NUMBERS) ^ indices * _SEQUENCES)
+        keys = mixed(mixed(seed ^ numbers * _NUMBERS) ^ indices * _SEQUENCES)
         several = {
             at: n for at, each in enumerate(sequences) if (n := each.request.request.num_sequences) > 1
         }
@@ -161,10 +159,3 @@ class _Batch:
 def _is_beam(sequence: SequenceState) -> bool:
     sampling = sequence.request.request.sampling
     return sampling is not None and sampling.beam_width > 1
-
-
-def _mixed(keys: Uint64s) -> Uint64s:
-    """A hash of each: the finish of splitmix64. Source: G. Steele et al., OOPSLA 2014."""
-    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys ^ (keys >> np.uint64(31))
