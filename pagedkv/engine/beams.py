@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pagedkv.engine.groups import Answer, Asked, PlainGroup
+from pagedkv.engine.answer import Answer
+from pagedkv.engine.groups import Asked, PlainGroup
 from pagedkv.engine.outputs import CompletionOutput, RequestOutput
 from pagedkv.sampling.beam_search import BeamSearch
 
@@ -23,19 +24,8 @@ class BeamGroup(PlainGroup):
         self._search = search
 
     def advance(self, answer: Answer) -> None:
-        """Take the candidates of all beams, and say which beams go on with which tokens.
-
-        With the last of them the search is over, and its sequences end with whatever token they got.
-        """
-        beams = [each.seq_id for each in self.asked.state.sequences]
-        places = [answer.places[seq_id] for seq_id in beams if seq_id in answer.places]
-        if not places:
-            return
-        tokens = self._search.advance([answer.sampled.candidates[place] for place in places])
-        if self._search.is_done:
-            answer.ended.update(dict.fromkeys(beams, "stop"))
-        else:
-            answer.branches.update(zip(beams, tokens, strict=True))
+        """Take the candidates of all beams, and say which beams go on with which tokens."""
+        answer.advance(self._search, self.asked.state, "stop")
 
     def output(self) -> RequestOutput:
         """What the search has found, best first; if it was aborted, the beams that there were."""

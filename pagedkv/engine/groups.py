@@ -4,21 +4,22 @@ A plain request needs nothing until it ends. The others are watched: they look a
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import SupportsInt
 
 from pagedkv.block_ids import Int32s
+from pagedkv.engine.answer import Answer
 from pagedkv.engine.careful import CarefulTokenizer
 from pagedkv.engine.outputs import CompletionOutput, RequestMetrics, RequestOutput
 from pagedkv.request import RequestId, TokenPrompt
 from pagedkv.sampling.beam_search import BeamSearch
 from pagedkv.sampling.params import SamplingParams
-from pagedkv.sampling.sampled import Sampled, TokenLogprobs
+from pagedkv.sampling.sampled import TokenLogprobs
 from pagedkv.sampling.stop_text import TextReader
-from pagedkv.scheduler import FinishReason, RequestState, SequenceState
+from pagedkv.scheduler import RequestState, SequenceState
 
-__all__ = ["Answer", "Asked", "PlainGroup", "WatchedGroup"]
+__all__ = ["Asked", "PlainGroup", "WatchedGroup"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,23 +65,6 @@ class Asked:
             return None
         skips = self.params.skip_special_tokens
         return TextReader(self.tokenizer, self.params.stop, self.end_token_ids, skip_special_tokens=skips)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What becomes a `StepResult`.
-
-    Attributes:
-        sampled: what the step brought.
-        places: of each sequence behind which a token was sampled, its place in `sampled`, by `seq_id`.
-        branches: as in `StepResult`.
-        ended: as in `StepResult`.
-    """
-
-    sampled: Sampled
-    places: Mapping[int, int]
-    branches: dict[int, Sequence[int]] = field(default_factory=dict)
-    ended: dict[int, FinishReason] = field(default_factory=dict)
 
 
 class PlainGroup:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from pagedkv.engine.answer import Answer
 from pagedkv.engine.beams import BeamGroup
-from pagedkv.engine.groups import Answer, Asked, PlainGroup, WatchedGroup
+from pagedkv.engine.groups import Asked, PlainGroup, WatchedGroup
 from pagedkv.engine.outputs import RequestOutput
 from pagedkv.errors import InvalidRequest
 from pagedkv.request import RequestId
@@ -57,13 +58,13 @@ class Registry:
         self._sampled = [each for each in request_ids if each in self._watched]
         if not (request_ids or sampled.branches):
             return StepResult(token_ids=sampled.token_ids)
-        answer = self._answer = _answer(step, sampled)
+        answer = self._answer = Answer.of(step, sampled)
         for group in self._read():
             group.read(answer)
         for request_id in request_ids:
             if (search := self._searches.get(request_id)) is not None:
                 search.advance(answer)
-        return StepResult(token_ids=sampled.token_ids, branches=answer.branches, ended=answer.ended)
+        return answer.result()
 
     def committed(self) -> None:
         """The result of the last step was taken."""
@@ -109,13 +110,3 @@ class Registry:
     def _read(self) -> Iterator[WatchedGroup]:
         """Watched requests that the last step sampled for, as far as they live."""
         return (group for each in self._sampled if (group := self._watched.get(each)) is not None)
-
-
-def _answer(step: ScheduledStep, sampled: Sampled) -> Answer:
-    sequences = step.sampling()
-    live = {place: tokens for place, tokens in sampled.branches.items() if sequences[place].is_live}
-    return Answer(
-        sampled=sampled,
-        places={each.seq_id: place for place, each in enumerate(sequences)},
-        branches={sequences[place].seq_id: tokens for place, tokens in live.items()},
-    )

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from pagedkv.engine.answer import Answer
 from pagedkv.sampling.beam_search import BeamSearch
 from pagedkv.sampling.sampled import Sampled
-from pagedkv.scheduler import FinishReason, RequestState, ScheduledStep, StepResult
+from pagedkv.scheduler import RequestState, ScheduledStep, StepResult
 
 __all__ = ["Searches"]
 
@@ -23,21 +24,13 @@ class Searches:
 
     def result(self, step: ScheduledStep, sampled: Sampled) -> StepResult:
         """The result of a step; it has to be committed."""
-        if not (self._searches or sampled.branches):
+        if not (sampled.candidates or sampled.branches):
             return StepResult(token_ids=sampled.token_ids)
-        sequences = step.sampling()
-        places = {each.seq_id: place for place, each in enumerate(sequences)}
-        branches = {sequences[place].seq_id: tokens for place, tokens in sampled.branches.items()}
-        ended: dict[int, FinishReason] = {}
-        for request, search in self._searches.items():
-            beams = [each.seq_id for each in request.sequences]
-            if beams[0] in places:  # all of them sample in the same step
-                tokens = search.advance([sampled.candidates[places[beam]] for beam in beams])
-                if search.is_done:
-                    ended.update(dict.fromkeys(beams, "length"))
-                else:
-                    branches.update(zip(beams, tokens, strict=True))
-        return StepResult(token_ids=sampled.token_ids, branches=branches, ended=ended)
+        answer, sequences = Answer.of(step, sampled), step.sampling()
+        asking = {sequences[place].request for place in sampled.candidates}
+        for request in sorted(asking, key=lambda each: each.number):
+            answer.advance(self._searches[request], request, "length")
+        return answer.result()
 
     def end(self, request: RequestState) -> Sequence[int]:
         """Forget a request that has ended; lengths of its samples, or of the hypotheses that were found."""
