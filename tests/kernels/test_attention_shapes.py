@@ -1,5 +1,7 @@
 """Every size that ships, once, in every dtype; and sequences that have nothing to attend to."""
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch", reason="kernels work on torch tensors; torch is not installed")
@@ -56,6 +58,19 @@ class TestSizes:
         options = {"block_size": block_size, "head_dim": head_dim, "device": device_of(backend)}
         batch = Batch(lengths, query_lens, **options, **form)
         check(batch, run(batch, backend))
+
+
+@pytest.mark.parametrize("length", [2, 9, 140])
+def test_what_is_allowed_is_less_than_any_fault(length: int) -> None:
+    """A token that is left out, or a scale that is off by a ten-thousandth, is far outside in float32."""
+    batch = Batch((length,))
+    check(batch, run(batch, "cpu"))
+    exact, allowed = batch.exact(), allowed_error(batch)
+    right = batch.options
+    batch.options = replace(right, scale=right.scale * 1.0001)
+    assert float((run(batch, "cpu").double() - exact).abs().max()) > 2 * allowed
+    batch.options = replace(right, sliding_window=length - 1)
+    assert float((run(batch, "cpu").double() - exact).abs().max()) > 100 * allowed
 
 
 @pytest.mark.parametrize("sinks", [False, True])
