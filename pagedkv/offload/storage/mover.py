@@ -1,0 +1,204 @@
+"""Pages moved by threads, streams and a file."""
+
+import logging
+import weakref
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pagedkv.block_ids import Int64s
+from pagedkv.config import OffloadConfig
+from pagedkv.errors import InvalidRequest, OffloadError
+from pagedkv.offload.mover import Moved
+from pagedkv.offload.storage.bandwidth import measure_bandwidth
+from pagedkv.offload.storage.device import BlockCopier
+from pagedkv.offload.storage.file_layer import FileLayer
+from pagedkv.offload.storage.host_pool import HostPool, page_stride
+from pagedkv.offload.storage.io_pool import Ended, IoPool
+from pagedkv.offload.storage.page_file import PageFile
+from pagedkv.tracing import nvtx_range
+
+if TYPE_CHECKING:
+    from pagedkv.events import Route
+    from pagedkv.kv_store import KVStore
+
+__all__ = ["StorageMover"]
+
+_CLOSE_S = 5.0
+"""How long a mover that is closed waits for a disk that does not answer."""
+_STORE, _LOAD = nvtx_range("offload store"), nvtx_range("offload load")
+_SPILL, _FETCH = nvtx_range("offload spill"), nvtx_range("offload fetch")
+_log = logging.getLogger("pagedkv")
+
+
+class StorageMover:
+    """A `Mover` between a `KVStore`, host memory and a file; made by `open`.
+
+    One thread uses it; copies run in others, or on streams of the GPU.
+
+    Attributes:
+        page_bytes: bytes of a page.
+        num_slots: slots of host memory that were granted.
+        num_places: places of the file; 0 without one.
+        bandwidth: bytes per second of each route.
+    """
+
+    def __init__(
+        self, copier: BlockCopier, pool: HostPool, file: PageFile | None, ended: Ended, *, num_threads: int
+    ) -> None:
+        self.page_bytes, self.num_slots = pool.page_bytes, pool.num_slots
+        self.num_places = 0 if file is None else file.num_places
+        self.bandwidth: Mapping[Route, int] = {}
+        self._copier, self._pool, self._file, self._ended = copier, pool, file, ended
+        self._operations = count()
+        self._io = None if file is None else IoPool(num_threads, "pagedkv-io", ended, file.close)
+        self._close = weakref.finalize(self, _close, copier, self._io)
+
+    @classmethod
+    def open(cls, store: "KVStore", config: OffloadConfig, *, files: FileLayer | None = None) -> Self:
+        """Take host memory and a file, start threads, and measure how fast they are.
+
+        Args:
+            store: the blocks; nobody may be using them. They keep what they hold.
+            config: settings.
+            files: system calls of the file; None for those of the operating system.
+
+        Raises:
+            ConfigError: memory or a folder that cannot be had.
+            OffloadError: the disk does not answer.
+        """
+        num_blocks, page_bytes = len(store.layer(0)), store.block_bytes
+        ended = Ended()
+        pool, copier = _open_copier(store, config, ended)
+        try:
+            file = _open_file(config, page_bytes, files or FileLayer())
+        except BaseException:
+            copier.close()
+            raise
+        mover = cls(copier, pool, file, ended, num_threads=config.io_threads)
+        try:
+            mover.bandwidth = measure_bandwidth(mover, num_blocks=num_blocks, num_writers=config.io_threads)
+        except BaseException:
+            mover.close()
+            raise
+        if file is not None:
+            file.forget_all()
+        _log.info(
+            "[Offload] %d pages of %d bytes in %s memory, %d in a file; MB/s: %s",
+            pool.num_slots,
+            page_bytes,
+            "pinned" if pool.is_pinned else "plain",
+            mover.num_places,
+            ", ".join(f"{route} {speed / 1e6:.0f}" for route, speed in mover.bandwidth.items()),
+        )
+        return mover
+
+    def store(self, blocks: Int64s, slots: Int64s) -> None:
+        """Copy blocks to slots (`Mover.store`).
+
+        Raises:
+            OffloadError: nothing can be trusted to be in these slots.
+        """
+        with _STORE:
+            self._copier.store(blocks, slots)
+
+    def load(self, slots: Int64s, blocks: Int64s) -> int:
+        """Start to copy slots to blocks."""
+        operation = next(self._operations)
+        with _LOAD:
+            self._copier.load(operation, slots, blocks)
+        return operation
+
+    def spill(self, slot: int, place: int) -> int:
+        """Start to write a slot to a place of the file."""
+        file, io = self._storage(place)
+        operation, page, guard = (
+            next(self._operations),
+            self._pool.memory[slot].data,
+            self._copier.guard(slot),
+        )
+
+        def job() -> None:
+            guard()
+            with _SPILL:
+                file.write(place, page)
+
+        io.submit(operation, job, is_read=False)
+        return operation
+
+    def fetch(self, place: int, slot: int) -> int:
+        """Start to read a place of the file, as it was last written, into a slot."""
+        file, io = self._storage(place)
+        operation, page, guard = (
+            next(self._operations),
+            self._pool.memory[slot].data,
+            self._copier.guard(slot),
+        )
+
+        def job() -> None:
+            guard()
+            with _FETCH:
+                file.read(place, page)
+
+        io.submit(operation, job, is_read=True)
+        return operation
+
+    def poll(self) -> Sequence[Moved]:
+        """Copies that have ended and were not reported yet."""
+        self._copier.poll()
+        return self._ended.take()
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when there is something to `poll`, or after so many seconds."""
+        self._copier.wait(timeout_s)
+
+    def next_ns(self) -> None:
+        """None: nobody knows when a copy ends."""
+
+    def finish(self) -> None:
+        """Return when all stores have ended."""
+        self._copier.finish()
+
+    def close(self) -> None:
+        """Stop, and give everything back; what has not begun is never reported.
+
+        A disk that does not answer is waited for a few seconds. Its thread then gives back what it uses when
+        the disk does answer.
+        """
+        self._close()
+
+    def _storage(self, place: int) -> tuple[PageFile, IoPool]:
+        if self._file is None or self._io is None:
+            raise OffloadError("there is no file to write pages to: nvme_path is not set")
+        if not 0 <= place < self.num_places:
+            raise InvalidRequest(f"place {place} of a file with {self.num_places} places")
+        return self._file, self._io
+
+
+def _open_copier(store: "KVStore", config: OffloadConfig, ended: Ended) -> tuple[HostPool, BlockCopier]:
+    from pagedkv.offload.storage.cpu import CpuCopier
+
+    pool = HostPool.open(
+        store.block_bytes, num_blocks=len(store.layer(0)), pinned_bytes=config.pinned_bytes, pin=None
+    )
+    return pool, CpuCopier(store, pool, ended)
+
+
+def _open_file(config: OffloadConfig, page_bytes: int, files: FileLayer) -> PageFile | None:
+    if config.nvme_path is None:
+        return None
+    return PageFile(
+        Path(config.nvme_path),
+        page_bytes=page_bytes,
+        stride=page_stride(page_bytes),
+        max_bytes=config.nvme_bytes,
+        direct_io=config.direct_io,
+        files=files,
+    )
+
+
+def _close(copier: BlockCopier, io: IoPool | None) -> None:
+    if io is not None and not io.close(_CLOSE_S):
+        _log.warning("[Offload] The disk does not answer; its file stays open until it does")
+    copier.close()
