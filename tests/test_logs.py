@@ -8,13 +8,16 @@ import pytest
 from pagedkv import BlockManager, CacheConfig
 from pagedkv.errors import ConfigError
 from pagedkv.events import (
+    OffloadThrottled,
+    PageInEnded,
+    PagesMoved,
     RequestFinished,
     RequestHeld,
     RequestPreempted,
     RequestStarted,
     StepScheduled,
 )
-from pagedkv.logs import CacheLog, SchedulerLog, attach_if_asked
+from pagedkv.logs import CacheLog, OffloadLog, SchedulerLog, attach_if_asked
 
 
 def run(cache: BlockManager) -> None:
@@ -159,4 +162,24 @@ def test_decisions_are_told_with_their_reasons(caplog: pytest.LogCaptureFixture)
         "[Scheduler] Request a is held: 3 blocks needed, 1 to be had",
         "[Scheduler] Request 1 is preempted for request 2: why; free blocks 0 → 5, 80 computed tokens lost",
         "[Scheduler] Request 2 ends (stop) after 1.0 ms: 7 tokens generated",
+    ]
+
+
+def test_lines_about_pages_are_exact(caplog: pytest.LogCaptureFixture) -> None:
+    """A quick page-in is quiet; a long one is told, and one that is slower than the machine is a stall."""
+    ms = 1_000_000
+    log = OffloadLog()
+    with caplog.at_level("INFO", logger="pagedkv"):
+        log(PageInEnded(4, 0, latency_ns=2 * ms, expected_ns=1 * ms))
+        assert not caplog.records
+        log(PageInEnded(400, 0, latency_ns=21 * ms, expected_ns=20 * ms))
+        log(PageInEnded(4, 0, latency_ns=6 * ms, expected_ns=1 * ms))
+        log(OffloadThrottled("spill", 32))
+        log(PagesMoved("fetch", 1, 4096, 5, error="page 7 is not what was stored"))
+        log(PagesMoved("fetch", 1, 4096, 5))
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("WARNING", "[Offload] Page-in latency > 20ms"),
+        ("WARNING", "[Offload] Page-in stall"),
+        ("WARNING", "[Offload] Throttling IO thread"),
+        ("WARNING", "[Offload] fetch of 1 pages failed: page 7 is not what was stored"),
     ]

@@ -10,7 +10,6 @@ from pagedkv.logs import is_stall
 
 __all__ = ["OffloadFold", "OffloadStats"]
 
-_NS_PER_S = 1e9
 _ROUTES: tuple[ev.Route, ...] = ("page_out", "page_in", "spill", "fetch")
 
 
@@ -31,10 +30,10 @@ class OffloadStats:
         num_in_time: pages that were on the device when the turn of their request came.
         num_late: pages that their request waited for.
         num_gave_up: those of them that it began without, in the end.
-        awaited_s: time that requests waited for their pages when it was their turn.
+        awaited_ns: time that requests waited for their pages when it was their turn.
         num_stalls: page-ins that took much longer than the measured bandwidths say.
         num_throttled: times that copies began to be held back.
-        max_page_in_s: longest time from asking for pages to having them.
+        max_page_in_ns: longest time from asking for pages to having them.
         num_bytes: that were copied, by route.
         num_errors: copies that failed, by route.
     """
@@ -51,10 +50,10 @@ class OffloadStats:
     num_in_time: int = 0
     num_late: int = 0
     num_gave_up: int = 0
-    awaited_s: float = 0.0
+    awaited_ns: int = 0
     num_stalls: int = 0
     num_throttled: int = 0
-    max_page_in_s: float = 0.0
+    max_page_in_ns: int = 0
     num_bytes: Mapping[ev.Route, int]
     num_errors: Mapping[ev.Route, int]
 
@@ -76,8 +75,8 @@ class OffloadFold:
         """The numbers until now."""
         return OffloadStats(
             **self._counts,
-            awaited_s=self._awaited_ns / _NS_PER_S,
-            max_page_in_s=self._longest_ns / _NS_PER_S,
+            awaited_ns=self._awaited_ns,
+            max_page_in_ns=self._longest_ns,
             num_bytes={route: self._bytes[route] for route in _ROUTES},
             num_errors={route: self._errors[route] for route in _ROUTES},
         )
