@@ -35,10 +35,10 @@ class Ended:
             self._moved.clear()
         return moved
 
-    def wait(self, timeout_s: float) -> None:
-        """Return when there is one, or after so many seconds."""
+    def wait(self, timeout_s: float) -> bool:
+        """Return when there is one, or after so many seconds; whether there is one."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._moved), timeout_s)
+            return self._changed.wait_for(lambda: bool(self._moved), timeout_s)
 
 
 class IoPool:

@@ -45,11 +45,19 @@ class StorageMover:
     """
 
     def __init__(
-        self, copier: BlockCopier, pool: HostPool, file: PageFile | None, ended: Ended, *, num_threads: int
+        self,
+        copier: BlockCopier,
+        pool: HostPool,
+        file: PageFile | None,
+        ended: Ended,
+        *,
+        num_blocks: int,
+        num_threads: int,
     ) -> None:
         self.page_bytes, self.num_slots = pool.page_bytes, pool.num_slots
         self.num_places = 0 if file is None else file.num_places
         self.bandwidth: Mapping[Route, int] = {}
+        self._num_blocks = num_blocks
         self._copier, self._pool, self._file, self._ended = copier, pool, file, ended
         self._operations = count()
         self._io = None if file is None else IoPool(num_threads, "pagedkv-io", ended, file.close)
@@ -76,7 +84,7 @@ class StorageMover:
         except BaseException:
             copier.close()
             raise
-        mover = cls(copier, pool, file, ended, num_threads=config.io_threads)
+        mover = cls(copier, pool, file, ended, num_blocks=num_blocks, num_threads=config.io_threads)
         try:
             mover.bandwidth = measure_bandwidth(mover, num_blocks=num_blocks, num_writers=config.io_threads)
         except BaseException:
@@ -100,11 +108,13 @@ class StorageMover:
         Raises:
             OffloadError: nothing can be trusted to be in these slots.
         """
+        self._check(blocks, slots)
         with _STORE:
             self._copier.store(blocks, slots)
 
     def load(self, slots: Int64s, blocks: Int64s) -> int:
         """Start to copy slots to blocks."""
+        self._check(blocks, slots)
         operation = next(self._operations)
         with _LOAD:
             self._copier.load(operation, slots, blocks)
@@ -112,7 +122,7 @@ class StorageMover:
 
     def spill(self, slot: int, place: int) -> int:
         """Start to write a slot to a place of the file."""
-        file, io = self._storage(place)
+        file, io = self._storage(slot, place)
         operation, page, guard = (
             next(self._operations),
             self._pool.memory[slot].data,
@@ -129,7 +139,7 @@ class StorageMover:
 
     def fetch(self, place: int, slot: int) -> int:
         """Start to read a place of the file, as it was last written, into a slot."""
-        file, io = self._storage(place)
+        file, io = self._storage(slot, place)
         operation, page, guard = (
             next(self._operations),
             self._pool.memory[slot].data,
@@ -168,21 +178,39 @@ class StorageMover:
         """
         self._close()
 
-    def _storage(self, place: int) -> tuple[PageFile, IoPool]:
+    def _check(self, blocks: Int64s, slots: Int64s) -> None:
+        if len(blocks) != len(slots):
+            raise InvalidRequest(f"{len(blocks)} blocks and {len(slots)} slots; a block needs one slot")
+        for name, numbers, stop in (("block", blocks, self._num_blocks), ("slot", slots, self.num_slots)):
+            if len(numbers) and not (numbers.min() >= 0 and numbers.max() < stop):
+                raise InvalidRequest(f"{name}s {numbers.min()} to {numbers.max()}, and there are {stop}")
+
+    def _storage(self, slot: int, place: int) -> tuple[PageFile, IoPool]:
         if self._file is None or self._io is None:
             raise OffloadError("there is no file to write pages to: nvme_path is not set")
-        if not 0 <= place < self.num_places:
-            raise InvalidRequest(f"place {place} of a file with {self.num_places} places")
+        if not (0 <= place < self.num_places and 0 <= slot < self.num_slots):
+            raise InvalidRequest(
+                f"slot {slot} of {self.num_slots}, or place {place} of {self.num_places}, is not there"
+            )
         return self._file, self._io
 
 
 def _open_copier(store: "KVStore", config: OffloadConfig, ended: Ended) -> tuple[HostPool, BlockCopier]:
-    from pagedkv.offload.storage.cpu import CpuCopier
+    first = store.layer(0)
+    if first.device.type != "cuda":
+        from pagedkv.offload.storage.cpu import CpuCopier
 
-    pool = HostPool.open(
-        store.block_bytes, num_blocks=len(store.layer(0)), pinned_bytes=config.pinned_bytes, pin=None
-    )
-    return pool, CpuCopier(store, pool, ended)
+        pool = HostPool.open(store.block_bytes, num_blocks=len(first), pinned_bytes=config.pinned_bytes)
+        return pool, CpuCopier(store, pool, ended)
+    from pagedkv.offload.storage.cuda import CudaCopier, pin, unpin
+
+    pool = HostPool.open(store.block_bytes, num_blocks=len(first), pinned_bytes=config.pinned_bytes, pin=pin)
+    try:
+        return pool, CudaCopier(store, pool, ended, num_streams=config.io_streams)
+    except BaseException:
+        if pool.is_pinned:
+            unpin(pool.memory)
+        raise
 
 
 def _open_file(config: OffloadConfig, page_bytes: int, files: FileLayer) -> PageFile | None:

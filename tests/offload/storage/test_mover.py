@@ -79,7 +79,7 @@ def test_no_such_place(tmp_path: Path):
         small_store(), OffloadConfig(pinned_bytes=1 << 16, nvme_path=tmp_path, nvme_bytes=1 << 16)
     )
     for place in (-1, 16):
-        with pytest.raises(InvalidRequest, match=f"place {place} of a file with 16"):
+        with pytest.raises(InvalidRequest, match=f"place {place} of 16"):
             mover.spill(0, place)
     mover.close()
 
