@@ -1,6 +1,15 @@
 """Sequences over a block pool: admission with prefix reuse, decode steps, copy-on-write, forks."""
 
 from pagedkv.block_manager.manager import BlockManager
+from pagedkv.block_manager.paging import PagedPrefix, PageIn
 from pagedkv.block_manager.placement import BatchPlacement, Fragmentation, Placement, PrefixHit
 
-__all__ = ["BatchPlacement", "BlockManager", "Fragmentation", "Placement", "PrefixHit"]
+__all__ = [
+    "BatchPlacement",
+    "BlockManager",
+    "Fragmentation",
+    "PageIn",
+    "PagedPrefix",
+    "Placement",
+    "PrefixHit",
+]

@@ -6,29 +6,33 @@ from collections.abc import Iterable
 import numpy as np
 
 from pagedkv.block_ids import Int32s, Int64s
+from pagedkv.block_manager.registration import mark_registered, stand_for
 from pagedkv.block_pool import BlockPool
 from pagedkv.config import CacheConfig
 from pagedkv.errors import InvariantError
-from pagedkv.events import BlocksRegistered, BlocksUnregistered
-from pagedkv.prefix_cache import IdIndex, TokenIndex
+from pagedkv.offload.tiers import PageTiers
+from pagedkv.prefix_cache import TokenIndex
 
-__all__ = ["TokenContents", "mark_registered", "unregister"]
+__all__ = ["TokenContents"]
 
 
 class TokenContents:
     """Token ids in the layout of the KV store, and the index of the prefixes that they form.
 
     Attributes:
-        tokens: token id of every slot; meaningful where a kernel has written KV.
-            Shape `[num_blocks, block_size]` (int32).
-        slots: the same memory, flat. Shape `[num_blocks * block_size]` (int32).
-        index: exact prefix index of the full blocks.
+        tokens: token id of every slot; meaningful where a kernel has written KV. Below the blocks are the
+            pages of the tiers, if there are any.
+            Shape `[num_blocks + num_pages, block_size]` (int32).
+        slots: the same memory, flat. Shape `[(num_blocks + num_pages) * block_size]` (int32).
+        index: exact prefix index of the full blocks, and of the pages.
     """
 
-    def __init__(self, config: CacheConfig, pool: BlockPool) -> None:
+    def __init__(self, config: CacheConfig, pool: BlockPool, tiers: PageTiers | None = None) -> None:
         self._pool = pool
+        self._tiers = tiers
         self._block_size = config.block_size
-        self.tokens: Int32s = np.zeros((config.num_blocks, config.block_size), np.int32)
+        num_pages = 0 if tiers is None else tiers.num_pages
+        self.tokens: Int32s = np.zeros((config.num_blocks + num_pages, config.block_size), np.int32)
         self.slots: Int32s = self.tokens.reshape(-1)
         self.index = TokenIndex(self.tokens)
         # Of a full block that is not registered because another one stands for its prefix: that one, and its
@@ -36,7 +40,7 @@ class TokenContents:
         self._twin_of: dict[int, tuple[int, int]] = {}
 
     def match(self, namespace: str, tokens: Int32s) -> "array[int]":
-        """Blocks that hold the leading tokens of a prompt; its last token is never among them."""
+        """Blocks and pages of the leading tokens of a prompt; its last token is never among them."""
         num_blocks = (len(tokens) - 1) // self._block_size
         return self.index.match(namespace, tokens[: max(0, num_blocks) * self._block_size].tobytes())
 
@@ -111,22 +115,19 @@ class TokenContents:
             return
         keys = self.tokens[blocks].tobytes()
         standing = np.frombuffer(self.index.match(namespace, keys), np.int64)
-        if len(standing) < len(blocks):
+        if len(standing) < len(blocks) or self._tiers is not None:
             run = array("q", blocks.astype(np.int64).tobytes())
             mark_registered(self._pool, self._insert(namespace, keys, run, None))
+            if self._tiers is not None:  # no page stands there any more
+                standing = np.frombuffer(self.index.match(namespace, keys), np.int64)
         self._take_over(standing, blocks[: len(standing)])
 
     def _take_over(self, standing: Int64s, own: Int64s) -> None:
         """Register blocks in use in the place of those that stand for their prefixes and are idle."""
         idle = (standing != own) & (self._pool.ref_counts(standing) == 0)
-        if not idle.any():
-            return
-        was, now = standing[idle], own[idle].astype(np.int64)
-        self.index.substitute(was, now)
-        self._pool.unmark_cached(was)
-        mark_registered(self._pool, array("q", now.tobytes()))
-        if (emit := self._pool.events.emit) is not None:
-            emit(BlocksUnregistered(len(was)))
+        if idle.any():
+            now = own[idle].astype(np.int64)
+            stand_for(self._pool, self.index, standing[idle], now, self._tiers)
 
     def _standing_twin(self, block: int) -> int | None:
         """The registered block that stands for the prefix of an unregistered one, if it is known."""
@@ -147,11 +148,24 @@ class TokenContents:
         return self._insert(namespace, self.tokens[blocks].tobytes(), run, behind)
 
     def _insert(self, namespace: str, keys: bytes, blocks: "array[int]", behind: int | None) -> "array[int]":
-        added, last = self.index.insert(namespace, keys, blocks, behind)
+        found, added = self.index.insert(namespace, keys, blocks, behind)
         self._forget_twins(blocks)
-        if last != blocks[-1]:
-            self._twin_of[blocks[-1]] = (last, self.index.registration(last))
+        if found and self._tiers is not None:
+            found = self._replace_pages(self._tiers, found, blocks)
+        if not added and found[-1] != blocks[-1]:
+            self._twin_of[blocks[-1]] = (found[-1], self.index.registration(found[-1]))
         return added
+
+    def _replace_pages(self, tiers: PageTiers, found: "array[int]", blocks: "array[int]") -> "array[int]":
+        """Let blocks in use stand where pages do; returns what stands for each of these prefixes now."""
+        standing = np.array(found, np.int64)
+        is_page = standing >= tiers.first_page
+        if not is_page.any():
+            return found
+        own = np.frombuffer(blocks, np.int64)[: len(standing)]
+        stand_for(self._pool, self.index, standing[is_page], own[is_page], tiers)
+        standing[is_page] = own[is_page]
+        return array("q", standing.tobytes())
 
     def _forget_twins(self, blocks: Iterable[int]) -> None:
         """Blocks have new content, so what they were twins of says nothing any more."""
@@ -172,27 +186,3 @@ class TokenContents:
         for blocks, keys in self.index.paths():
             if self.tokens[np.array(blocks, np.int64)].tobytes() != keys:
                 raise InvariantError(f"the index knows blocks {list(blocks)} by tokens that they do not hold")
-
-
-def mark_registered(pool: BlockPool, blocks: "array[int]") -> None:
-    """Tell the pool that blocks in use have just been registered."""
-    if blocks:
-        pool.mark_cached(blocks)
-        if (emit := pool.events.emit) is not None:
-            emit(BlocksRegistered(len(blocks)))
-
-
-def unregister(pool: BlockPool, index: TokenIndex | IdIndex, blocks: Int64s, num_evicted: int = 0) -> None:
-    """Take blocks and what depends on them out of the index, and tell the pool.
-
-    Args:
-        pool: owner of the blocks.
-        index: where they are registered.
-        blocks: the blocks.
-        num_evicted: how many of them the pool has evicted, and so counted, itself.
-    """
-    dropped = index.forget(blocks)
-    if len(dropped) > num_evicted:
-        pool.unmark_cached(dropped)
-        if (emit := pool.events.emit) is not None:
-            emit(BlocksUnregistered(len(dropped) - num_evicted))

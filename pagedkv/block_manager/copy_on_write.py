@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pagedkv.block_ids import Int64s
-from pagedkv.block_manager.contents import TokenContents, unregister
+from pagedkv.block_manager.contents import TokenContents
+from pagedkv.block_manager.registration import unregister
 from pagedkv.block_manager.sequence_table import SequenceTable
 from pagedkv.block_manager.steps import StepsInFlight
 from pagedkv.block_pool import BlockPool
 from pagedkv.events import BlocksCopied
+from pagedkv.offload.tiers import PageTiers
 from pagedkv.prefix_cache import IdIndex, TokenIndex
 
 if TYPE_CHECKING:
@@ -53,8 +55,10 @@ class CopyOnWrite:
         steps: StepsInFlight,
         contents: TokenContents | None,
         index: TokenIndex | IdIndex | None,
+        tiers: PageTiers | None,
     ) -> None:
         self._pool = pool
+        self._tiers = tiers
         self._index = index
         self._sequences = sequences
         self._steps = steps
@@ -93,7 +97,7 @@ class CopyOnWrite:
         for row, _, block in writers.owning:
             self._sequences.guard(row, False)
             if self._index is not None and block in self._index:  # prefixes through it are gone
-                unregister(self._pool, self._index, np.array([block]))
+                unregister(self._pool, self._index, np.array([block]), tiers=self._tiers)
         return copies
 
     def record(self, copies: Copies, at_fork: bool) -> None:

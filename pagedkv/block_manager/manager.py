@@ -6,9 +6,11 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from pagedkv.block_ids import Int64s
-from pagedkv.block_manager.contents import TokenContents, mark_registered, unregister
+from pagedkv.block_manager.contents import TokenContents
 from pagedkv.block_manager.copy_on_write import CopyOnWrite
+from pagedkv.block_manager.paging import PagedPrefix, PageIn
 from pagedkv.block_manager.placement import BatchPlacement, Placement
+from pagedkv.block_manager.registration import mark_registered, stand_for, unregister
 from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_block_ids, require_namespace
 from pagedkv.block_manager.view import CacheView
 from pagedkv.config import CacheConfig
@@ -22,6 +24,8 @@ from pagedkv.events import (
     StepBooked,
     TokensAppended,
 )
+from pagedkv.offload.tiers import TiersFactory
+from pagedkv.prefix_cache import IdIndex
 
 __all__ = ["BlockManager"]
 
@@ -37,17 +41,24 @@ class BlockManager(CacheView):
 
     Args:
         config: settings of the cache.
+        tiers: makes what keeps the content of evicted blocks; None for nothing, so that it is lost.
 
     Attributes:
         config: the settings.
         pool: the blocks. Read it freely; only the manager may call what changes it.
         events: the stream that everything done here is told to.
+        tiers: what keeps pages of evicted blocks; None if nothing does.
+
+    Raises:
+        ConfigError: there are to be tiers, and prefix caching is off.
     """
 
-    def __init__(self, config: CacheConfig) -> None:
-        super().__init__(config)
-        self.pool.on_evict = self._forget_evicted
-        self._cow = CopyOnWrite(self.pool, self._sequences, self._steps, self._contents, self._index)
+    def __init__(self, config: CacheConfig, tiers: TiersFactory | None = None) -> None:
+        super().__init__(config, tiers)
+        self.pool.on_evict = self._forget_evicted if self._paging is None else self._paging.keep_evicted
+        self._cow = CopyOnWrite(
+            self.pool, self._sequences, self._steps, self._contents, self._index, self.tiers
+        )
 
     # ---- sequences come and go
 
@@ -75,7 +86,7 @@ class BlockManager(CacheView):
         require_namespace(namespace)
         tokens = as_token_ids(token_ids)
         contents = self._contents
-        reused = _NO_BLOCKS if contents is None else contents.match(namespace, tokens)
+        reused = self._leading_blocks(self._match(namespace, tokens))
         new = self._open(seq_id, namespace, reused, len(tokens))
         if contents is not None:
             contents.admit(namespace, tokens, reused, new)
@@ -119,11 +130,11 @@ class BlockManager(CacheView):
         self._sequences.require_new(seq_id)
         full = _checked_ids(block_ids, num_prompt_tokens // self._block_size)
         num_lookup = min(len(full), max(0, num_prompt_tokens - 1) // self._block_size)
-        reused = _NO_BLOCKS if index is None else index.match(full[:num_lookup])
+        reused = _NO_BLOCKS if index is None else self._leading_blocks(index.match(full[:num_lookup]))
         new = self._open(seq_id, "", reused, total)
         num_reused = len(reused)
         if index is not None:
-            mark_registered(self.pool, index.insert(full[num_reused:], new[: len(full) - num_reused]))
+            self._insert_ids(index, full[num_reused:], new[: len(full) - num_reused])
             self._emit_lookup(num_prompt_tokens, num_lookup, num_reused)
         return self._admitted(seq_id, total, num_reused)
 
@@ -229,7 +240,7 @@ class BlockManager(CacheView):
         copies = self._grow(row, num_tokens)
         if self._ids is not None and sequences.namespaces[row] is not None:
             blocks = sequences.tables[row, first : first + len(full)].tolist()
-            mark_registered(self.pool, self._ids.insert(full, blocks))
+            self._insert_ids(self._ids, full, array("q", blocks))
         self._emit_appended(1, num_tokens, len(copies))
         return Placement(0, copies)
 
@@ -325,9 +336,53 @@ class BlockManager(CacheView):
         """
         self._sequences.bar_from_registration()
         if self._index is not None:
-            unregister(self.pool, self._index, np.array(self._index.blocks(), np.int64))
+            unregister(self.pool, self._index, np.array(self._index.blocks(), np.int64), tiers=self.tiers)
+
+    # ---- pages below the device
+
+    def begin_page_in(self, prefix: PagedPrefix, *, is_ahead: bool = False) -> PageIn:
+        """Start to bring the pages of a prefix into blocks, and hold on to all of it until `end_page_in`.
+
+        When all have come, `poll_page_ins` returns it, and `admit` reuses the prefix. Pages that are on their
+        way already are waited for, and not loaded twice. Those that fail are forgotten.
+
+        Args:
+            prefix: what `paged_prefix` has just returned; other calls make it void.
+            is_ahead: the turn of whoever wants it has not come; for the event.
+
+        Raises:
+            InvalidRequest: the prefix has no pages, or is not what it was.
+            OutOfBlocks: not enough blocks; needs `prefix.num_blocks_needed`.
+        """
+        return self._require_paging().begin(prefix, is_ahead)
+
+    def poll_page_ins(self) -> list[PageIn]:
+        """Page-ins that have ended since the last call, but those that were given up.
+
+        What has come is cached now. The references are held until `end_page_in`.
+        """
+        return [] if self._paging is None else self._paging.poll()
+
+    def end_page_in(self, page_in: PageIn) -> None:
+        """Let go of a prefix: after its admission, or because nobody waits for it any more.
+
+        What is on its way comes nevertheless, and its blocks are not free before. A second call does nothing.
+        """
+        self._require_paging().end(page_in)
 
     # ---- how
+
+    def _leading_blocks(self, found: "array[int]") -> "array[int]":
+        return found if self._paging is None else self._paging.leading_blocks(found)
+
+    def _insert_ids(self, index: IdIndex, ids: Sequence[Hashable], blocks: "array[int]") -> None:
+        """Register blocks in use by ready ids; they take over from pages."""
+        mark_registered(self.pool, index.insert(ids, blocks))
+        if self.tiers is not None:
+            standing, own = np.array(index.standing(ids), np.int64), np.array(blocks, np.int64)
+            is_page = standing >= self.tiers.first_page
+            if is_page.any():
+                stand_for(self.pool, index, standing[is_page], own[is_page], self.tiers)
 
     def _grow(self, row: int, num_tokens: int) -> Sequence[tuple[int, int]]:
         """Give a row slots for so many more tokens; returns the copies that this takes."""

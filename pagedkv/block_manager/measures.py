@@ -58,7 +58,8 @@ def check_integrity(
     _require_same("references", pool.ref_counts(), held + in_flight)
     registered = np.zeros(size, np.int64)
     if index is not None:
-        registered[np.array(index.blocks(), np.int64)] = 1
+        known = np.array(index.blocks(), np.int64)
+        registered[known[known < size]] = 1
     _require_same("registrations", pool.cached_mask().astype(np.int64), registered)
     for row in sequences.rows().tolist():
         position, offset = divmod(int(sequences.num_tokens[row]), block_size)

@@ -54,6 +54,23 @@ class IdIndex:
                 added.append(block)
         return added
 
+    def standing(self, ids: Iterable[Hashable]) -> "array[int]":
+        """The block that each of these registered ids has."""
+        return array("q", map(self._block_of.__getitem__, ids))
+
+    def substitute(self, old: Int64s, new: Int64s) -> None:
+        """Let unregistered blocks have the ids of registered ones."""
+        for was, now in zip(old.tolist(), new.tolist(), strict=True):
+            chained_id = self._id_of[was]
+            if chained_id is None:
+                raise InvariantError(f"block {was} is not registered, so none can stand for it")
+            self._id_of[was], self._id_of[now] = None, chained_id
+            self._block_of[chained_id] = now
+
+    def holds_all(self, blocks: Int64s) -> bool:
+        """Whether every one of these blocks is registered."""
+        return all(self._id_of[block] is not None for block in blocks.tolist())
+
     def forget(self, blocks: Int64s) -> "array[int]":
         """Drop registered blocks and return them; ids that build on theirs stay: nothing tells which do."""
         dropped = array("q", blocks.tobytes())

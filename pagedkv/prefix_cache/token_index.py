@@ -54,7 +54,8 @@ class TokenIndex:
     Dropping a block drops everything below it, so a child never outlives its parent in the index.
 
     Args:
-        tokens: token ids of every block; those of a registered block do not change.
+        tokens: token ids of every block; those of a registered block do not change. Blocks may be pages below
+            the device as well: their ids are only numbers here.
             Shape `[num_blocks, block_size]` (int32).
     """
 
@@ -99,7 +100,7 @@ class TokenIndex:
 
     def insert(
         self, namespace: str, keys: bytes, blocks: "array[int]", behind: int | None = None
-    ) -> "tuple[array[int], int]":
+    ) -> "tuple[array[int], array[int]]":
         """Register a run of blocks; prefixes that have a block already keep it.
 
         Args:
@@ -109,13 +110,13 @@ class TokenIndex:
             behind: the registered block that the run continues; None for a run from the start of a sequence.
 
         Returns:
-            The blocks that were registered, and the block that now stands for the last prefix.
+            The blocks that stand for leading prefixes already, and those that were registered for the rest.
         """
         found, node, place = self._walk(*self._position(namespace, behind), keys)
         added = blocks[len(found) :]
         if added:
             self._attach(node, place, keys[len(found) * self._width :], added)
-        return added, added[-1] if added else found[-1]
+        return found, added
 
     def grow(self, behind: Int64s, blocks: Int64s) -> Int64s:
         """Register each block behind a registered one where nothing stands yet: sequences that decode.

@@ -58,8 +58,8 @@ class IndexMachine(RuleBasedStateMachine):
         new = self.spare[: len(path) - len(found)]
         if len(found) + len(new) < len(path) or not path:
             return
-        added, last = self.index.insert(namespace, keys_of(path), array("q", found + new))
-        assert (added.tolist(), last) == (new, (found + new)[-1])
+        stood, added = self.index.insert(namespace, keys_of(path), array("q", found + new))
+        assert (stood.tolist(), added.tolist()) == (found, new)
         self.known(namespace, path, new)
 
     @precondition(lambda self: self.block_of)
@@ -73,8 +73,8 @@ class IndexMachine(RuleBasedStateMachine):
         if len(found) + len(new) < len(more):
             return
         run = array("q", found + new)
-        added, last = self.index.insert(namespace, keys_of(more), run, self.block_of[namespace, prefix])
-        assert (added.tolist(), last) == (new, (found + new)[-1])
+        stood, added = self.index.insert(namespace, keys_of(more), run, self.block_of[namespace, prefix])
+        assert (stood.tolist(), added.tolist()) == (found, new)
         self.known(namespace, path, new)
 
     @precondition(lambda self: self.block_of and self.spare)
@@ -132,7 +132,7 @@ def test_an_emptied_namespace_leaves_nothing_behind() -> None:
     """Namespaces come and go without a trace, so that one per tenant does not leak."""
     index = TokenIndex(np.zeros((8, 1), np.int32))
     for name in map(str, range(100)):
-        added, _ = index.insert(name, keys_of([1, 2]), array("q", [3, 4]))
+        _, added = index.insert(name, keys_of([1, 2]), array("q", [3, 4]))
         index.forget(np.array(added))
     assert not index._roots
     assert not index._namespace_of

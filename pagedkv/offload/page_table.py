@@ -1,0 +1,186 @@
+"""What is known of each page: where it is, what is done with it, and which slots and places nobody has."""
+
+from array import array
+from collections.abc import Collection
+from enum import IntEnum
+
+from pagedkv.errors import InvariantError
+
+__all__ = ["PageTable", "State"]
+
+
+class State(IntEnum):
+    """What a page is doing. From `HOT` to `STUCK` it is on the host, and has its slot to itself."""
+
+    UNUSED = 0
+    HOT = 1  # on the host alone
+    WAITING = 2  # likewise; will be written to the file
+    WRITING = 3  # likewise; is being written
+    CLEAN = 4  # on the host and in the file
+    STUCK = 5  # on the host alone: writing it failed
+    FILED = 6  # in the file alone
+    RISING = 7  # asked for: on its way to the device, or there
+    GONE = 8  # has neither slot nor place; its number is not free before it is forgotten
+    LEAVING = 9  # forgotten, but a copy still uses what it has
+
+
+_FIRST_ON_HOST, _LAST_ON_HOST = State.HOT, State.STUCK
+
+
+class PageTable:
+    """Pages by number, from 0, with the slots of host memory and the places of the file that they have.
+
+    Args:
+        num_slots: slots of host memory.
+        num_places: places of the file.
+
+    Attributes:
+        state: of each page.
+        slot: of each page; -1 for none.
+        place: of each page; -1 for none. While it is being written, the place holds nothing yet.
+        key: number of its content.
+        demoted_at: how many pages had been demoted before it.
+        busy: copies that use its slot or place, or wait to.
+        num_in: pages in each state.
+        num_on_host: pages on the host that are not asked for.
+    """
+
+    def __init__(self, num_slots: int, num_places: int) -> None:
+        # While pages that gave way are not forgotten, others may have their slots.
+        self.num_pages = 2 * num_slots + num_places
+        self.num_slots = num_slots
+        self.num_places = num_places
+        self.state = bytearray(self.num_pages)
+        self.slot = array("q", [-1]) * self.num_pages
+        self.place = array("q", [-1]) * self.num_pages
+        self.key = array("q", [0]) * self.num_pages
+        self.demoted_at = array("q", [0]) * self.num_pages
+        self.busy = bytearray(self.num_pages)
+        self.num_in = [self.num_pages] + [0] * (len(State) - 1)
+        self.num_on_host = 0
+        self.spare_slots = list(range(num_slots - 1, -1, -1))
+        self.spare_places = list(range(num_places - 1, -1, -1))
+        self._spare_pages = list(range(self.num_pages - 1, -1, -1))
+
+    def take(self, key: int) -> int | None:
+        """A page that is not used, now `HOT`; None if there is none."""
+        if not self._spare_pages:
+            return None
+        page = self._spare_pages.pop()
+        self.key[page] = key
+        self.move(page, State.HOT)
+        return page
+
+    def move(self, page: int, state: State) -> None:
+        """Put a page into another state."""
+        was = self.state[page]
+        self.num_in[was] -= 1
+        self.num_in[state] += 1
+        self.num_on_host += int(_FIRST_ON_HOST <= state <= _LAST_ON_HOST) - int(
+            _FIRST_ON_HOST <= was <= _LAST_ON_HOST
+        )
+        self.state[page] = state
+
+    def give_slot(self, page: int) -> int:
+        """Give a page a slot that nobody has."""
+        slot = self.slot[page] = self.spare_slots.pop()
+        return slot
+
+    def give_place(self, page: int) -> int:
+        """Give a page a place that nobody has."""
+        place = self.place[page] = self.spare_places.pop()
+        return place
+
+    def drop_slot(self, page: int) -> None:
+        """Take a page's slot back, if it has one."""
+        if self.slot[page] >= 0:
+            self.spare_slots.append(self.slot[page])
+            self.slot[page] = -1
+
+    def drop_place(self, page: int) -> None:
+        """Take a page's place back, if it has one."""
+        if self.place[page] >= 0:
+            self.spare_places.append(self.place[page])
+            self.place[page] = -1
+
+    def begin(self, page: int) -> None:
+        """A copy uses the page from now on."""
+        self.busy[page] += 1
+
+    def end(self, page: int) -> None:
+        """A copy has ended; if it was the last one of a page that was forgotten, all it had is free."""
+        self.busy[page] -= 1
+        if not self.busy[page] and self.state[page] == State.LEAVING:
+            self._free(page)
+
+    def vacate(self, page: int) -> None:
+        """Take back all that a page has but its number."""
+        self.drop_slot(page)
+        self.drop_place(page)
+        self.move(page, State.GONE)
+
+    def forget(self, page: int) -> None:
+        """Take everything back, at once or when the last copy has ended."""
+        self.move(page, State.LEAVING)
+        if not self.busy[page]:
+            self._free(page)
+
+    def check_integrity(self) -> None:
+        """Check that each slot, place and number is free or of exactly one page, and that states fit.
+
+        Raises:
+            InvariantError: with what was expected and what was found.
+        """
+        used = [page for page in range(self.num_pages) if self.state[page]]
+        for what, spare, had, size in (
+            ("slot", self.spare_slots, self.slot, self.num_slots),
+            ("place", self.spare_places, self.place, self.num_places),
+        ):
+            known = sorted(spare + [number for number in had if number >= 0])
+            if known != list(range(size)):
+                raise InvariantError(f"of {size} {what}s, those free or of a page are {known}")
+        if sorted(self._spare_pages + used) != list(range(self.num_pages)):
+            raise InvariantError(
+                f"{len(used)} pages used, {len(self._spare_pages)} not: {self.num_pages} in all"
+            )
+        for page in range(self.num_pages):
+            self._check_page(page, State(self.state[page]))
+        if self.num_in != [self.state.count(state) for state in State]:
+            raise InvariantError(f"pages by state are miscounted: {self.num_in}")
+
+    def check_members(self, state: State, pages: Collection[int]) -> None:
+        """Check that these are the pages in a state.
+
+        Raises:
+            InvariantError: they are not.
+        """
+        if sorted(pages) != [page for page in range(self.num_pages) if self.state[page] == state]:
+            raise InvariantError(f"{len(pages)} pages are queued as {state.name}, {self.num_in[state]} are")
+
+    # ---- how
+
+    def _free(self, page: int) -> None:
+        self.drop_slot(page)
+        self.drop_place(page)
+        self.move(page, State.UNUSED)
+        self._spare_pages.append(page)
+
+    def _check_page(self, page: int, state: State) -> None:
+        slot, place, busy = self.slot[page] >= 0, self.place[page] >= 0, self.busy[page] > 0
+        sound = {
+            State.UNUSED: not (slot or place or busy),
+            State.HOT: slot and not place and not busy,
+            State.WAITING: slot and not place and not busy,
+            State.WRITING: slot and place and busy,
+            State.CLEAN: slot and place and not busy,
+            State.STUCK: slot and not place and not busy,
+            State.FILED: place and not slot and not busy,
+            State.RISING: slot or place,
+            State.GONE: not (slot or place or busy),
+            State.LEAVING: busy,
+        }[state]
+        if not sound:
+            raise InvariantError(
+                f"page {page} is {state.name}, with slot {self.slot[page]}, place {self.place[page]}, "
+                f"used by {self.busy[page]} copies"
+            )

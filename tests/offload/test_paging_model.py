@@ -1,0 +1,287 @@
+"""A cache with tiers below it against shadow memory, over random programs that shrink.
+
+What every slot of the device, the host and the file holds is the identity of its KV. Copies take as long as
+the program says, and fail when it says.
+"""
+
+from collections.abc import Iterator, MutableMapping
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from pagedkv.block_manager import PageIn
+from pagedkv.errors import CorruptPage, InvalidRequest, OffloadError, OutOfBlocks
+from tests.block_manager.shadow import ShadowedCache
+from tests.block_manager.test_model import BLOCK_SIZE, TOKENS, prompts
+from tests.examples import examples
+from tests.offload.fakes import Copy, SlowMover, cache_over
+
+NAMESPACES = st.sampled_from(["", "", "", "other"])
+
+
+class DeviceMemory(MutableMapping[int, object]):
+    """The shadow memory of slots, block by block."""
+
+    def __init__(self, slots: dict[int, object]) -> None:
+        self.slots = slots
+
+    def __getitem__(self, block: int) -> object:
+        return [self.slots.get(block * BLOCK_SIZE + i) for i in range(BLOCK_SIZE)]
+
+    def __setitem__(self, block: int, content: object) -> None:
+        for i in range(BLOCK_SIZE):
+            self.slots[block * BLOCK_SIZE + i] = content[i] if isinstance(content, list) else content
+
+    def __delitem__(self, block: int) -> None:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[int]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class PagingMover(SlowMover):
+    """What is being written holds garbage until that has ended."""
+
+    def begun(self, copy: Copy) -> None:
+        target = {"page_in": self.device, "spill": self.file, "fetch": self.host}[copy.route]
+        for number in copy.targets:
+            target[number] = "half a page"
+
+
+class PagingMachine(RuleBasedStateMachine):
+    """Every operation on a tiny pool, over a tiny host and a tiny file."""
+
+    num_places = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_id = 0
+        self.page_ins: list[tuple[PageIn, list[int], str]] = []
+        self.given_up: list[PageIn] = []
+
+    @initialize(
+        num_blocks=st.integers(4, 9),
+        num_slots=st.integers(0, 9),
+        num_staging=st.integers(0, 3),
+        policy=st.sampled_from(["lru", "arc", "fifo"]),
+        fork_mode=st.sampled_from(["lazy", "eager"]),
+        depth=st.integers(1, 3),
+    )
+    def begin(
+        self, num_blocks: int, num_slots: int, num_staging: int, policy: str, fork_mode: str, depth: int
+    ) -> None:
+        self.mover = PagingMover(num_slots, self.num_places)
+        cache = cache_over(
+            self.mover,
+            num_blocks,
+            BLOCK_SIZE,
+            num_staging=min(num_staging, num_slots),
+            policy=policy,
+            queue_depth=depth,
+            fork_mode=fork_mode,
+        )
+        self.cache = ShadowedCache(cache)
+        self.mover.device = DeviceMemory(self.cache.shadow)  # type: ignore[assignment]
+
+    def picture(self) -> object:
+        """All of the observable state."""
+        cache = self.cache.cache
+        tables = [cache.block_table(i).tolist() for i in cache.seq_ids()]
+        tiers = cache.tiers
+        return (
+            tables,
+            cache.pool.num_free,
+            cache.pool.ref_counts().tolist(),
+            cache.num_cached_blocks,
+            (tiers.num_host_pages, tiers.num_file_pages, tiers.num_rising),
+        )
+
+    def attempt(self, operation: object, *args: object) -> bool:
+        """Run an operation that may lack room; if it does, nothing has changed."""
+        before = self.picture()
+        try:
+            operation(*args)
+        except OutOfBlocks as error:
+            assert error.needed > error.free + error.evictable
+            assert self.picture() == before
+            return False
+        return True
+
+    def live(self, data: st.DataObject) -> int:
+        return data.draw(st.sampled_from(sorted(self.cache.tokens)))
+
+    # ---- what a cache does
+
+    @rule(prompt=prompts(), namespace=NAMESPACES)
+    def admit(self, prompt: list[int], namespace: str) -> None:
+        self.next_id += 1
+        self.attempt(self.cache.admit, self.next_id, prompt, namespace)
+
+    @precondition(lambda self: self.cache.tokens)
+    @rule(data=st.data(), tokens=st.lists(TOKENS, min_size=1, max_size=2 * BLOCK_SIZE))
+    def append(self, data: st.DataObject, tokens: list[int]) -> None:
+        self.attempt(self.cache.append, self.live(data), tokens)
+
+    @precondition(lambda self: self.cache.tokens)
+    @rule(data=st.data())
+    def step(self, data: st.DataObject) -> None:
+        batch = data.draw(st.lists(st.sampled_from(sorted(self.cache.tokens)), min_size=1, unique=True))
+        tokens = data.draw(st.lists(TOKENS, min_size=len(batch), max_size=len(batch)))
+        self.attempt(self.cache.append_batch, batch, tokens)
+
+    @precondition(lambda self: self.cache.tokens)
+    @rule(data=st.data())
+    def fork(self, data: st.DataObject) -> None:
+        self.next_id += 1
+        self.attempt(self.cache.fork, self.live(data), self.next_id)
+
+    @precondition(lambda self: self.cache.tokens)
+    @rule(data=st.data())
+    def truncate(self, data: st.DataObject) -> None:
+        seq_id = self.live(data)
+        self.cache.truncate(seq_id, data.draw(st.integers(0, len(self.cache.tokens[seq_id]))))
+
+    @precondition(lambda self: self.cache.tokens)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        self.cache.release(self.live(data))
+
+    @rule()
+    def reset(self) -> None:
+        cache = self.cache.cache
+        cache.reset_prefix_cache()
+        assert cache.num_cached_blocks == cache.tiers.num_kept == 0
+
+    # ---- what is new below the device
+
+    @rule(prompt=prompts(), namespace=NAMESPACES, max_pages=st.sampled_from([None, None, 1, 2]))
+    def page_in(self, prompt: list[int], namespace: str, max_pages: int | None) -> None:
+        cache = self.cache.cache
+        prefix = cache.paged_prefix(prompt, namespace, max_pages=max_pages)
+        assert prefix.num_cached_tokens <= prefix.num_tokens < len(prompt)
+        assert prefix.num_cached_tokens == min(prefix.num_tokens, cache.lookup(prompt, namespace))
+        if not prefix.num_paged:
+            with pytest.raises(InvalidRequest):
+                cache.begin_page_in(prefix)
+            return
+        before = self.picture()
+        try:
+            page_in = cache.begin_page_in(prefix)
+        except OutOfBlocks:
+            assert prefix.num_blocks_needed > cache.pool.num_free
+            assert self.picture() == before
+            return
+        assert page_in.num_pages == page_in.num_left == prefix.num_paged
+        self.page_ins.append((page_in, prompt, namespace))
+
+    @precondition(lambda self: self.mover.under_way)
+    @rule(data=st.data(), error=st.sampled_from([None, None, None, OffloadError("EIO"), CorruptPage("flip")]))
+    def copy_ends(self, data: st.DataObject, error: OffloadError | None) -> None:
+        self.mover.end(data.draw(st.sampled_from(self.mover.under_way)), error)
+
+    @rule(refuses=st.sampled_from([False, False, True]))
+    def stores(self, refuses: bool) -> None:
+        self.mover.refuses_stores = refuses
+
+    @rule()
+    def poll(self) -> None:
+        self.check_ended(self.cache.cache.poll_page_ins())
+
+    def check_ended(self, ended: list[PageIn]) -> None:
+        """What has come is cached, as long as it is held."""
+        waited_for = [page_in for page_in, _, _ in self.page_ins]
+        for page_in in ended:
+            assert page_in.has_ended
+            assert page_in in waited_for
+
+    @precondition(lambda self: self.page_ins)
+    @rule(data=st.data(), admits=st.booleans())
+    def let_go(self, data: st.DataObject, admits: bool) -> None:
+        """Admit what has been waited for, if it has come; or give up."""
+        page_in, prompt, namespace = data.draw(st.sampled_from(self.page_ins))
+        cache = self.cache.cache
+        if admits:
+            self.next_id += 1
+            self.attempt(self.cache.admit, self.next_id, prompt, namespace)
+        cache.end_page_in(page_in)
+        cache.end_page_in(page_in)
+        self.page_ins = [one for one in self.page_ins if one[0] is not page_in]
+
+    @rule()
+    def everything_comes(self) -> None:
+        """If nothing fails from now on, what is waited for comes."""
+        for _ in range(50):
+            self.check_ended(self.cache.cache.poll_page_ins())
+            if not self.mover.under_way:
+                break
+            self.mover.end_all()
+        assert all(page_in.has_ended for page_in, _, _ in self.page_ins)
+        assert self.cache.cache.tiers.num_rising == 0
+
+    # ---- what holds always
+
+    @invariant()
+    def sound(self) -> None:
+        if hasattr(self, "cache"):
+            self.cache.check()
+
+    @invariant()
+    def every_hit_would_be_right(self) -> None:
+        """Everything in the index holds, or will be told not to hold, what the index says."""
+        if not hasattr(self, "cache"):
+            return
+        cache = self.cache.cache
+        table = cache.tiers._table
+        for blocks, _ in cache._contents.index.paths():
+            for block in blocks:
+                if block >= cache.config.num_blocks and table.slot[block - cache.config.num_blocks] < 0:
+                    assert table.place[block - cache.config.num_blocks] >= 0
+
+    def teardown(self) -> None:
+        """After everything has ended, every block and slot comes home."""
+        if not hasattr(self, "cache"):
+            return
+        cache = self.cache.cache
+        self.everything_comes()
+        for page_in, _, _ in self.page_ins:
+            cache.end_page_in(page_in)
+        for seq_id in list(self.cache.tokens):
+            self.cache.release(seq_id)
+        assert cache.pool.num_free == cache.pool.num_blocks
+        self.cache.check()
+        self.mover.refuses_stores = False
+        self.cache.admit(-1, [7] * (cache.pool.num_blocks * BLOCK_SIZE))
+        self.cache.check()
+        self.everything_comes()
+        cache.reset_prefix_cache()
+        self.everything_comes()
+        table = cache.tiers._table
+        assert len(table.spare_slots) == table.num_slots
+        assert len(table.spare_places) == table.num_places
+        assert len(table._spare_pages) == table.num_pages
+
+
+class FileMachine(PagingMachine):
+    """With a file."""
+
+    num_places = 5
+
+
+@pytest.mark.parametrize("machine", [PagingMachine, FileMachine], ids=lambda m: m.__name__)
+def test_random_programs(machine: type[RuleBasedStateMachine]) -> None:
+    """Whatever comes, fails or gives way, each sequence reads its own KV and nothing is lost or leaked."""
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
+    )
