@@ -1,6 +1,6 @@
 """Whether each side imported its own tree: code compared with itself never differs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pytest_pagedkv.perf.duet.process import DuetError
@@ -26,11 +26,12 @@ def check_modules(modules: Mapping[str, Mapping[str, str]], base: Path, head: Pa
     if base == head:
         return
     for side, own, other in (("base", base, head), ("head", head, base)):
+        folders = [folder for layout in _LAYOUTS if (folder := own / root / layout).is_dir()]
         for name, file in modules[side].items():
             path = Path(file)
             if _is_of(path, other, own):
                 raise _refusal(side, name, file)
-            if not path.is_relative_to(own) and _is_copy(path, name, own, root):
+            if not path.is_relative_to(own) and _is_copy(path, name, folders):
                 raise _refusal(side, name, file)
 
 
@@ -41,19 +42,19 @@ def _is_of(path: Path, tree: Path, own: Path) -> bool:
     return not path.is_relative_to(own) or tree.is_relative_to(own)
 
 
-def _is_copy(path: Path, name: str, own: Path, root: Path) -> bool:
+def _is_copy(path: Path, name: str, folders: Sequence[Path]) -> bool:
     """The module was installed from such a tree: the tree has the same text under the same name."""
     try:
         text = path.read_bytes()
-        return bool(text.strip()) and any(there.read_bytes() == text for there in _places(name, own, root))
+        return bool(text.strip()) and any(there.read_bytes() == text for there in _places(name, folders))
     except OSError:
         return False
 
 
-def _places(name: str, own: Path, root: Path) -> Iterator[Path]:
-    """The files of the tree that could be this module."""
+def _places(name: str, folders: Sequence[Path]) -> Iterator[Path]:
+    """The files in a tree's folders that could be this module."""
     parts = name.split(".")
-    for folder in dict.fromkeys(own / root / layout for layout in _LAYOUTS):
+    for folder in folders:
         for path in (folder.joinpath(*parts, "__init__.py"), folder.joinpath(*parts).with_suffix(".py")):
             if path.is_file():
                 yield path
