@@ -15,6 +15,7 @@ class BFloat16Too(TritonKernels):
     """With the interpreter repaired (tests/kernels/interpreter.py)."""
 
     dtypes = ("float32", "float16", "bfloat16")
+    case_share = TritonKernels.case_share / 2
 
 
 class Split(BFloat16Too):

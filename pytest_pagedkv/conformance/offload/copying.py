@@ -23,7 +23,7 @@ __all__ = ["Copying", "list_of"]
 
 T = TypeVar("T")
 
-_STALLED_S = 0.02
+_STALLED_S = 0.005
 """How long to wait for what a fault keeps from ending."""
 
 

@@ -50,7 +50,7 @@ def test_no_test_of_the_suite_crashes(adapter: type[KVCacheAdapter]) -> None:
 class QuickSuite(KVCacheConformance):
     """The suite, in a hurry."""
 
-    call_limit_s = 0.2
+    call_limit_s = 0.1
     exhaustive_depth = 2
 
 

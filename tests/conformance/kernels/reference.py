@@ -132,6 +132,7 @@ class SplitKernels(ReferenceKernels):
     """Rounds as fast kernels do: tiles, a running maximum, base 2, weights in the dtype of the values."""
 
     tile = 7
+    case_share = 0.5
 
     def attend(self, query, keys, values, length: int, options: AttentionOptions):
         """Attention of one sequence, tile by tile."""

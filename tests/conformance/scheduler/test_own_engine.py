@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import pytest
+
 from pytest_pagedkv.adapters.pagedkv_engine import PagedKVEngineAdapter
 from pytest_pagedkv.conformance.scheduler.adapter import SchedulerFeature
 from pytest_pagedkv.conformance.scheduler.suite import SchedulerConformance
@@ -28,6 +30,7 @@ class TestEngine(EngineConformance):
     adapter = PagedKVEngineAdapter
 
 
+@pytest.mark.heavy
 class TestUncachedEngine(EngineConformance):
     """Without either."""
 
