@@ -52,10 +52,10 @@ def test_samples_meet_the_closed_form(preset: str, num_samples: int) -> None:
     ("preset", "num_requests", "num_samples", "seed", "band"),
     [
         ("alpaca", 400, 2, 0, (0.061, 0.098)),
-        ("alpaca", 400, 4, 0, (0.061, 0.098)),
+        pytest.param("alpaca", 400, 4, 0, (0.061, 0.098), marks=pytest.mark.heavy),
         ("alpaca", 400, 6, 5, (0.061, 0.098)),
         ("sharegpt", 100, 2, 0, (0.162, 0.305)),
-        ("sharegpt", 100, 4, 0, (0.162, 0.305)),
+        pytest.param("sharegpt", 100, 4, 0, (0.162, 0.305), marks=pytest.mark.heavy),
         ("sharegpt", 100, 6, 0, (0.162, 0.305)),
     ],
 )
@@ -77,10 +77,10 @@ def test_samples_save_what_the_paper_says(
     ("preset", "num_requests", "beam_width", "peak", "band"),
     [
         ("alpaca", 100, 2, 4.0, (0.376, 0.552)),
-        ("alpaca", 100, 4, 16.0, (0.376, 0.552)),
+        pytest.param("alpaca", 100, 4, 16.0, (0.376, 0.552), marks=pytest.mark.heavy),
         ("alpaca", 100, 6, 64.0, (0.376, 0.552)),
         ("sharegpt", 12, 2, 32.0, (0.443, 0.663)),
-        ("sharegpt", 12, 4, 80.0, (0.443, 0.663)),
+        pytest.param("sharegpt", 12, 4, 80.0, (0.443, 0.663), marks=pytest.mark.heavy),
         ("sharegpt", 12, 6, 350.0, (0.443, 0.663)),
     ],
 )

@@ -22,7 +22,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "windows": {"batch_merge_window_ms": 5.0, "length_buckets": (4, 16), "adaptive_batch_size": True},
 }
 
-architectures = pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "gpt_oss"])
+architectures = pytest.mark.parametrize(
+    "name",
+    ["llama", "gpt_oss", *(pytest.param(name, marks=pytest.mark.heavy) for name in ("gpt2", "gemma2"))],
+)  # tests/models/test_greedy.py has all of them under the same settings, without the engine around it
 Greedy = Callable[[str, list[int], int], list[int]]
 
 

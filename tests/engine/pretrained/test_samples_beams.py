@@ -47,7 +47,13 @@ def _up_to_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
     return tokens[: places[0] + 1] if places else tokens
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3", "mistral", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llama", "gemma2", "gpt_oss"),
+        *(pytest.param(name, marks=pytest.mark.heavy) for name in ("gpt2", "qwen3", "mistral")),
+    ],
+)
 @pytest.mark.parametrize("ends", [[], ENDS], ids=["fixed length", "end tokens"])
 def test_beams_equal_those_of_transformers(
     name: str, ends: list[int], engine_of: EngineOf, folder_of: Callable[[str], Path]
