@@ -224,5 +224,5 @@ class UncachedMachine(CacheMachine):
 def test_random_programs(machine: type[RuleBasedStateMachine]) -> None:
     """Whatever is done in whatever order, each sequence reads its own KV and no block is lost."""
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
+        machine, settings=settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
     )

@@ -85,7 +85,7 @@ def test_without_pytest_benchmark_we_time_all_the_same(
     result.stdout.no_fnmatch_line("*benchmark: 1 tests*")
 
 
-@pytest.mark.parametrize("distribution", ["load", "loadgroup"])
+@pytest.mark.parametrize("distribution", ["loadgroup", pytest.param("load", marks=pytest.mark.heavy)])
 def test_workers_judge_and_the_controller_writes(project: Project, distribution: str) -> None:
     """Under pytest-xdist verdicts, exit code, files, stale and new benchmarks are as in one process."""
     project.stored(a={"n": 1}, b={"n": 1}, gone={"n": 1})

@@ -221,7 +221,7 @@ class Lives(RuleBasedStateMachine):
 def test_lives_of_requests() -> None:
     """Whatever comes, branches, fails and is aborted: reads are right, and everything ends and comes home."""
     run_state_machine_as_test(
-        Lives, settings=settings(max_examples=120, stateful_step_count=40, deadline=None)
+        Lives, settings=settings(max_examples=80, stateful_step_count=40, deadline=None)
     )
 
 

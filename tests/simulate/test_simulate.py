@@ -174,7 +174,7 @@ def test_prompts_are_computed_once_and_what_was_lost_again(preset: str) -> None:
     assert found.prefill_tokens - found.recomputed_tokens == found.prompt_tokens
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     st.sampled_from(["chat", "code", "samples", "beams"]),
     st.integers(0, 1000),

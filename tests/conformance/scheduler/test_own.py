@@ -14,7 +14,7 @@ _PRIORITY = _FAIR | SchedulerFeature.PRIORITY
 class OwnConformance(SchedulerConformance):
     """The suite with fewer random programs, as there are many schedulers."""
 
-    case_share = 0.2
+    case_share = 0.1
 
 
 class FirstComeUncached(PagedKVSchedulerAdapter):
