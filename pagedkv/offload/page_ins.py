@@ -76,7 +76,7 @@ class PageIns:
         self._ended: list[_Ticket] = []
         self._is_throttled = False
         self.num_fetching = 0
-        self.num_left = 0  # pages that have not ended their way
+        self.num_left = 0  # pages whose end was not reported
 
     @property
     def num_to_fetch(self) -> int:
@@ -136,6 +136,7 @@ class PageIns:
         """What has ended and was not reported yet."""
         ended, self._ended = self._ended, []
         for ticket in ended:
+            self.num_left -= len(ticket.pages)
             for position, page in enumerate(ticket.pages):
                 ticket.arrived[position] &= self._table.state[page] == State.RISING
                 self._table.end(page)
@@ -169,7 +170,6 @@ class PageIns:
         """A page has ended its way; until that is reported, its number is not used for another one."""
         ticket.arrived[position] = came
         ticket.num_left -= 1
-        self.num_left -= 1
         if not ticket.num_left:
             self._ended.append(ticket)
 

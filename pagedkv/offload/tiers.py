@@ -49,6 +49,8 @@ class PageTiers:
         events: stream that is told what happens.
         num_staging: slots kept apart for pages on their way up; by default `queue_depth`, and at most a
             quarter of all.
+        num_reserved: slots that are free, or whose pages are also in the file, so that evictions find room;
+            by default a quarter of those that pages can have.
 
     Attributes:
         first_page: id of the first page.
@@ -66,6 +68,7 @@ class PageTiers:
         clock: Clock,
         events: EventStream,
         num_staging: int | None = None,
+        num_reserved: int | None = None,
     ) -> None:
         num_slots, num_places = mover.num_slots, mover.num_places
         if num_staging is None:
@@ -86,7 +89,7 @@ class PageTiers:
             mover,
             self._hot,
             self._filed,
-            num_reserved=min(self.num_host_slots, num_places) // 4,
+            num_reserved=_num_reserved(self.num_host_slots, num_places, num_reserved),
             max_in_flight=config.queue_depth,
             clock=clock,
             events=events,
@@ -221,7 +224,7 @@ class PageTiers:
 
     @property
     def num_rising(self) -> int:
-        """Pages that were asked for and have not ended their way."""
+        """Pages that were asked for, and of which `poll` has not reported that they have ended their way."""
         return self._page_ins.num_left
 
     @property
@@ -376,6 +379,13 @@ class PageTiers:
             self._is_throttled = True
             if (emit := self._events.emit) is not None:
                 emit(OffloadThrottled("spill", self._write_behind.num_in_flight))
+
+
+def _num_reserved(num_host_slots: int, num_places: int, asked: int | None) -> int:
+    """Slots in reserve: what was asked for or a quarter, but no more than the file has places."""
+    if asked is None:
+        asked = max(1, num_host_slots // 4)
+    return min(asked, num_host_slots, num_places)
 
 
 _HELD = (State.HOT, State.WAITING, State.WRITING, State.CLEAN, State.STUCK, State.FILED)

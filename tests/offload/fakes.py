@@ -173,9 +173,17 @@ def cache_over(
     block_size: int = 4,
     *,
     num_staging: int | None = None,
+    num_reserved: int | None = None,
     **config: object,
 ) -> BlockManager:
     """A cache with tiers below."""
     cache = {key: config.pop(key) for key in ("prefix_keys", "fork_mode") if key in config}
-    tiers = partial(PageTiers, mover, OffloadConfig(**config), clock=VirtualClock(), num_staging=num_staging)
+    tiers = partial(
+        PageTiers,
+        mover,
+        OffloadConfig(**config),
+        clock=VirtualClock(),
+        num_staging=num_staging,
+        num_reserved=num_reserved,
+    )
     return BlockManager(CacheConfig(num_blocks=num_blocks, block_size=block_size, **cache), tiers=tiers)

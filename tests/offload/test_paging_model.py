@@ -5,6 +5,7 @@ the program says, and fail when it says.
 """
 
 from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -21,11 +22,23 @@ from hypothesis.stateful import (
 from pagedkv.block_manager import PageIn
 from pagedkv.errors import CorruptPage, InvalidRequest, OffloadError, OutOfBlocks
 from tests.block_manager.shadow import ShadowedCache
-from tests.block_manager.test_model import BLOCK_SIZE, TOKENS, prompts
+from tests.block_manager.test_model import BLOCK_SIZE, TOKENS, lengths
 from tests.examples import examples
 from tests.offload.fakes import Copy, SlowMover, cache_over
 
-NAMESPACES = st.sampled_from(["", "", "", "other"])
+if TYPE_CHECKING:
+    from pagedkv.events import Event
+
+NAMESPACES = st.sampled_from(["", "", "", "", "", "other"])
+LONGEST = 4 * BLOCK_SIZE + 1
+FAMILIES = [[0] * LONGEST, [1] * LONGEST, [0] * BLOCK_SIZE + [1] * (LONGEST - BLOCK_SIZE), [2] * LONGEST]
+
+
+@st.composite
+def prompts(draw: st.DrawFn) -> list[int]:
+    """Prompts that meet: most are the whole of a family, so that the tiers see them again."""
+    family = draw(st.sampled_from(FAMILIES))
+    return family[: draw(st.sampled_from([LONGEST, LONGEST, LONGEST, lengths(draw, LONGEST)]))]
 
 
 class DeviceMemory(MutableMapping[int, object]):
@@ -52,9 +65,14 @@ class DeviceMemory(MutableMapping[int, object]):
 
 
 class PagingMover(SlowMover):
-    """What is being written holds garbage until that has ended."""
+    """What is being written holds garbage until that has ended; some routes are quick."""
+
+    quick: frozenset[str] = frozenset()
 
     def begun(self, copy: Copy) -> None:
+        if copy.route in self.quick:
+            self.end(copy)
+            return
         target = {"page_in": self.device, "spill": self.file, "fetch": self.host}[copy.route]
         for number in copy.targets:
             target[number] = "half a page"
@@ -73,26 +91,40 @@ class PagingMachine(RuleBasedStateMachine):
 
     @initialize(
         num_blocks=st.integers(4, 9),
-        num_slots=st.integers(0, 9),
-        num_staging=st.integers(0, 3),
+        num_slots=st.integers(0, 8),
+        num_staging=st.integers(0, 2),
+        num_reserved=st.integers(0, 4),
         policy=st.sampled_from(["lru", "arc", "fifo"]),
         fork_mode=st.sampled_from(["lazy", "eager"]),
         depth=st.integers(1, 3),
+        quick=st.sampled_from([[], ["spill"], ["spill", "fetch"], ["spill", "fetch", "page_in"]]),
     )
     def begin(
-        self, num_blocks: int, num_slots: int, num_staging: int, policy: str, fork_mode: str, depth: int
+        self,
+        num_blocks: int,
+        num_slots: int,
+        num_staging: int,
+        num_reserved: int,
+        policy: str,
+        fork_mode: str,
+        depth: int,
+        quick: list[str],
     ) -> None:
         self.mover = PagingMover(num_slots, self.num_places)
+        self.mover.quick = frozenset(quick)
         cache = cache_over(
             self.mover,
             num_blocks,
             BLOCK_SIZE,
             num_staging=min(num_staging, num_slots),
+            num_reserved=num_reserved,
             policy=policy,
             queue_depth=depth,
             fork_mode=fork_mode,
         )
         self.cache = ShadowedCache(cache)
+        self.told: list[Event] = []
+        cache.events.attach(self.told.append)
         self.mover.device = DeviceMemory(self.cache.shadow)  # type: ignore[assignment]
 
     def picture(self) -> object:
@@ -129,6 +161,14 @@ class PagingMachine(RuleBasedStateMachine):
         self.next_id += 1
         self.attempt(self.cache.admit, self.next_id, prompt, namespace)
 
+    @rule(prompts=st.lists(prompts(), min_size=1, max_size=4))
+    def visit(self, prompts: list[list[int]]) -> None:
+        """Short-lived sequences: what evicts."""
+        for prompt in prompts:
+            self.next_id += 1
+            if self.attempt(self.cache.admit, self.next_id, prompt):
+                self.cache.release(self.next_id)
+
     @precondition(lambda self: self.cache.tokens)
     @rule(data=st.data(), tokens=st.lists(TOKENS, min_size=1, max_size=2 * BLOCK_SIZE))
     def append(self, data: st.DataObject, tokens: list[int]) -> None:
@@ -158,6 +198,7 @@ class PagingMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         self.cache.release(self.live(data))
 
+    @precondition(lambda self: self.next_id > 12)
     @rule()
     def reset(self) -> None:
         cache = self.cache.cache
@@ -276,7 +317,7 @@ class PagingMachine(RuleBasedStateMachine):
 class FileMachine(PagingMachine):
     """With a file."""
 
-    num_places = 5
+    num_places = 8
 
 
 @pytest.mark.parametrize("machine", [PagingMachine, FileMachine], ids=lambda m: m.__name__)
