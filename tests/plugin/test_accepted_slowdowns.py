@@ -19,8 +19,9 @@ LINE = {"slower": 0.12, "reason": "checks tokens"}
 
 
 @pytest.fixture
-def duet(project: Project) -> DuetProject:
-    """A repository on a branch, whose head is its base."""
+def duet(project: Project, monkeypatch: pytest.MonkeyPatch) -> DuetProject:
+    """A repository on a branch, whose head is its base; as few pairs confirm as can."""
+    monkeypatch.setattr("pytest_pagedkv.perf.duet.run.CONFIRM_PAIRS", 3)
     found = DuetProject(project)
     git(found.path, "switch", "-q", "-c", "feature")
     return found
