@@ -71,7 +71,7 @@ def test_a_disk_that_never_gets_on_is_given_up(tmp_path: Path, kind):
     file = page_file(tmp_path, files, page_bytes=4096, stride=4096)
     file.write(1, buffer(1)[:4096])
     files.rates = {kind: 1.0}
-    with pytest.raises(OffloadError, match="not read: .* calls in a row moved nothing") as caught:
+    with pytest.raises(OffloadError, match=r"not read: .* calls in a row moved nothing") as caught:
         file.read(1, buffer()[:4096])
     assert not isinstance(caught.value, CorruptPage)
     with pytest.raises(OffloadError, match="not written"):
@@ -94,7 +94,7 @@ def test_a_write_that_fails(tmp_path: Path, kind):
         file.write(5, buffer(5))
     files.rates = {}
     check_page(file, 4, 4)
-    with pytest.raises(CorruptPage, match="place 5 .* never written"):
+    with pytest.raises(CorruptPage, match=r"place 5 .* never written"):
         file.read(5, buffer())
     file.write(5, buffer(6))
     check_page(file, 5, 6)
@@ -346,7 +346,7 @@ def test_more_than_the_disk_has(tmp_path: Path, caplog):
     file.close()
 
 
-@pytest.mark.parametrize("max_bytes, free", [(STRIDE - 1, 2**40), (2**40, STRIDE - 1)])
+@pytest.mark.parametrize(("max_bytes", "free"), [(STRIDE - 1, 2**40), (2**40, STRIDE - 1)])
 def test_no_room_for_a_page(tmp_path: Path, max_bytes, free):
     """Refused with all three numbers, and the file is given back."""
     closed = []
