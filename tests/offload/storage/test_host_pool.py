@@ -53,7 +53,7 @@ def test_no_page_fits(pinned_bytes):
 def test_a_host_without_memory(monkeypatch):
     """A quarter of little may be less than a page."""
     monkeypatch.setattr(host_pool, "available_host_memory", lambda: 3 * STRIDE)
-    with pytest.raises(ConfigError, match="a quarter of what the host has left .* holds no page"):
+    with pytest.raises(ConfigError, match=r"a quarter of what the host has left .* holds no page"):
         HostPool.open(PAGE, num_blocks=6, pinned_bytes=None)
 
 

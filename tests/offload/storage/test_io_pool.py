@@ -47,7 +47,7 @@ def test_each_job_ends_once():
 
 
 def test_reads_go_first():
-    """Whoever waits for a page waits for no write that has not begun; among themselves they keep their order."""
+    """Nobody who waits for a page waits for writes that have not begun; otherwise in the order of asking."""
     ended, begun, go = Ended(), threading.Event(), threading.Event()
     pool = IoPool(1, "test", ended)
 

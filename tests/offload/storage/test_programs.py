@@ -18,14 +18,16 @@ from pagedkv.offload.storage import StorageMover
 from tests.offload.storage.faulty_files import FaultyFiles, FileFault
 from tests.offload.storage.stores import block_bytes, ended, fill_block, ids, small_store
 
-NUM_BLOCKS, NUM_SLOTS, NUM_PLACES = 4, 5, 6
+NUM_BLOCKS, NUM_SLOTS, NUM_PLACES = 3, 4, 4
+PROBE = NUM_BLOCKS
+"""A block that slots are loaded into to be looked at."""
 HARMLESS = (FileFault.SHORT, FileFault.INTERRUPTED, FileFault.SLOW)
 RETRYABLE = (FileFault.IO_ERROR, FileFault.DENIED, FileFault.NO_SPACE)
 DESTROYING = (FileFault.FLIPPED_BIT, FileFault.LOST_WRITE, FileFault.TRUNCATED, FileFault.DELETED)
 
 programs = st.lists(
     st.tuples(
-        st.sampled_from(["write", "store", "load", "spill", "fetch", "await"]),
+        st.sampled_from(["write", "store", "load", "spill", "spill", "fetch", "fetch", "await"]),
         st.integers(0, NUM_BLOCKS - 1),
         st.integers(0, NUM_SLOTS - 1),
         st.integers(0, NUM_PLACES - 1),
@@ -51,7 +53,7 @@ class Program:
     """Runs steps that are possible, and checks what comes of them."""
 
     def __init__(self, folder: Path, files: FaultyFiles) -> None:
-        self.store = small_store(NUM_BLOCKS)
+        self.store = small_store(NUM_BLOCKS + 1)
         config = OffloadConfig(pinned_bytes=NUM_SLOTS * 4096, nvme_path=folder, nvme_bytes=NUM_PLACES * 4096)
         self.mover = StorageMover.open(self.store, config, files=files)
         self.files = files
@@ -107,7 +109,7 @@ class Program:
             self._end(*self.model.under_way.pop(moved.operation), moved.error)
         self.model.busy.clear()
         assert not self.mover.poll()
-        self.check_blocks()
+        self.check()
 
     def _end(self, kind: str, source: int, target: int, error: OffloadError | None) -> None:
         model, faults = self.model, self.files.rates.keys()
@@ -130,10 +132,23 @@ class Program:
         if not isinstance(error, CorruptPage):
             assert faults & {*RETRYABLE, FileFault.SHORT, FileFault.INTERRUPTED}
 
-    def check_blocks(self) -> None:
-        """No block holds other bytes than it should."""
+    def check(self) -> None:
+        """No block and no slot holds other bytes than it should."""
         for block, data in self.model.blocks.items():
             assert block_bytes(self.store, block) == data
+        for slot, data in self.model.slots.items():
+            if data is not None:
+                self.mover.load(ids([slot]), ids([PROBE]))
+                (moved,) = ended(self.mover)
+                assert moved.error is None
+                assert block_bytes(self.store, PROBE) == data
+
+    def fill(self) -> None:
+        """Pages in all slots and places."""
+        for i in range(NUM_SLOTS):
+            self.step("store", i % NUM_BLOCKS, i, 0)
+            self.step("spill", 0, i, i % NUM_PLACES)
+        self.settle()
 
 
 def run(steps: list[tuple[str, int, int, int]], seed: int, chosen: dict[FileFault, float]) -> None:
@@ -142,6 +157,7 @@ def run(steps: list[tuple[str, int, int, int]], seed: int, chosen: dict[FileFaul
     files = FaultyFiles(seed)
     program = Program(folder, files)
     try:
+        program.fill()
         files.rates = chosen
         for step in steps:
             program.step(*step)
