@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pagedkv.block_ids import Int32s, Int64s
+from pagedkv.block_manager.content_keys import ContentKeys
 from pagedkv.block_manager.registration import stand_for, unregister
 from pagedkv.block_pool import BlockPool
 from pagedkv.errors import InvalidRequest, InvariantError
@@ -112,6 +113,7 @@ class Paging:
         self._tiers = tiers
         self._tokens = tokens
         self._block_size = block_size
+        self._keys = ContentKeys(index, tokens) if tiers.needs_keys else None
         self._first_page = tiers.first_page
         self._rising: dict[int, _Rising] = {}  # by page
         self._held: dict[PageIn, None] = {}  # those that have references
@@ -120,7 +122,8 @@ class Paging:
 
     def keep_evicted(self, blocks: Int64s) -> None:
         """The pool has handed out blocks with cached content: keep what the tiers take, forget the rest."""
-        pages = self._tiers.demote(blocks)
+        keys = self._keys
+        pages = self._tiers.demote(blocks, None if keys is None else keys.of(blocks))
         kept = pages >= 0
         self._replace(blocks[kept], pages[kept])
         refused = blocks[~kept]
@@ -263,6 +266,8 @@ class Paging:
         if self._tokens is not None:
             self._tokens[now] = self._tokens[was]
         self._index.substitute(was, now)
+        if self._keys is not None:
+            self._keys.moved(was, now)
 
     def _forget_dropped(self) -> None:
         dropped = self._tiers.take_dropped()
@@ -288,6 +293,8 @@ class Paging:
             self._tokens[now] = self._tokens[was]
         if len(was):
             stand_for(self._pool, self._index, was, now, self._tiers)
+            if self._keys is not None:
+                self._keys.moved(was, now)
         if len(failed := paged_in.pages[known & ~paged_in.arrived]):
             unregister(self._pool, self._index, failed, tiers=self._tiers)
 

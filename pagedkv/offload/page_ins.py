@@ -167,8 +167,9 @@ class PageIns:
         ticket.fetched.append(position)
 
     def _end_page(self, ticket: _Ticket, position: int, came: bool) -> None:
-        """A page has ended its way; until that is reported, its number is not used for another one."""
+        """A page has ended its way: others can have its slot, but its number only when that was reported."""
         ticket.arrived[position] = came
+        self._table.drop_memory(ticket.pages[position])
         ticket.num_left -= 1
         if not ticket.num_left:
             self._ended.append(ticket)

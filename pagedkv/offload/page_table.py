@@ -113,10 +113,15 @@ class PageTable:
         if not self.busy[page] and self.state[page] == State.LEAVING:
             self._free(page)
 
+    def drop_memory(self, page: int) -> None:
+        """Take slot and place back, unless another copy than the one that has just ended uses them."""
+        if self.busy[page] <= 1:
+            self.drop_slot(page)
+            self.drop_place(page)
+
     def vacate(self, page: int) -> None:
         """Take back all that a page has but its number."""
-        self.drop_slot(page)
-        self.drop_place(page)
+        self.drop_memory(page)
         self.move(page, State.GONE)
 
     def forget(self, page: int) -> None:
@@ -175,7 +180,7 @@ class PageTable:
             State.CLEAN: slot and place and not busy,
             State.STUCK: slot and not place and not busy,
             State.FILED: place and not slot and not busy,
-            State.RISING: slot or place,
+            State.RISING: busy or not place,  # what has come needs nothing any more
             State.GONE: not (slot or place or busy),
             State.LEAVING: busy,
         }[state]

@@ -48,7 +48,7 @@ class PageTiers:
         clock: tells how long copies took.
         events: stream that is told what happens.
         num_staging: slots kept apart for pages on their way up; by default `queue_depth`, and at most a
-            quarter of all.
+            quarter of all. With a file at least one.
         num_reserved: slots that are free, or whose pages are also in the file, so that evictions find room;
             by default a quarter of those that pages can have.
 
@@ -72,7 +72,9 @@ class PageTiers:
     ) -> None:
         num_slots, num_places = mover.num_slots, mover.num_places
         if num_staging is None:
-            num_staging = min(config.queue_depth, max(num_slots // 4, min(num_places, num_slots // 2, 1)))
+            num_staging = min(config.queue_depth, num_slots // 4)
+        if num_places:  # what comes from the file comes through a slot that no page keeps
+            num_staging = max(num_staging, min(num_slots, 1))
         self._mover = mover
         self._clock = clock
         self._events = events

@@ -54,6 +54,10 @@ class IdIndex:
                 added.append(block)
         return added
 
+    def id_of(self, block: int) -> Hashable:
+        """The id of a block; None if it is not registered."""
+        return self._id_of[block]
+
     def standing(self, ids: Iterable[Hashable]) -> "array[int]":
         """The block that each of these registered ids has."""
         return array("q", map(self._block_of.__getitem__, ids))

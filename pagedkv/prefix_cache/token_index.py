@@ -93,6 +93,23 @@ class TokenIndex:
         """A number that the block has from one registration to the next `forget`, and never again; else 0."""
         return int(self._registration_v[block]) if self._node_of[block] >= 0 else 0
 
+    def before(self, block: int) -> int:
+        """The block before a registered one in its prefix; -1 if it is the first."""
+        node, place = self._known(block), self._place[block]
+        if place > len(node.blocks):
+            self._settle(node)
+        if place:
+            return node.blocks[place - 1]
+        parent = node.parent
+        return parent.blocks[-1] if parent is not None and parent.blocks else _NOWHERE
+
+    def namespace(self, block: int) -> str:
+        """The namespace of a registered block."""
+        node = self._known(block)
+        while node.parent is not None:
+            node = node.parent
+        return self._namespace_of[node.number]
+
     def match(self, namespace: str, keys: bytes) -> "array[int]":
         """Blocks of the longest registered prefix of `keys`, whole blocks only."""
         root = self._roots.get(namespace)
@@ -147,9 +164,7 @@ class TokenIndex:
     def substitute(self, old: Int64s, new: Int64s) -> None:
         """Let unregistered blocks stand for the prefixes of registered ones, whose tokens they hold too."""
         for was, now in zip(old.tolist(), new.tolist(), strict=True):
-            node = self._nodes[self._node_of[was]]
-            if node is None:
-                raise InvariantError(f"block {was} is not registered, so none can stand for it")
+            node = self._known(was)
             self._settle(node)
             place = self._place[was]
             node.blocks[place] = now
@@ -209,12 +224,17 @@ class TokenIndex:
         """Where a run that continues `behind` starts: a node, and a place in it or at its end."""
         if behind is None:
             return self._roots.get(namespace) or self._new_root(namespace), 0
-        number = self._node_of[behind]
-        node = self._nodes[number] if number >= 0 else None
-        if node is None:
-            raise InvariantError(f"block {behind} is not registered, so nothing can be registered behind it")
+        node = self._known(behind)
         self._settle(node)
         return node, self._place[behind] + 1
+
+    def _known(self, block: int) -> _Node:
+        """The node of a registered block."""
+        number = self._node_of[block]
+        node = self._nodes[number] if number >= 0 else None
+        if node is None:
+            raise InvariantError(f"block {block} is not registered, so it has no prefix")
+        return node
 
     def _settle(self, node: _Node) -> None:
         """Take up the blocks that grew behind a node."""

@@ -8,7 +8,7 @@ from pagedkv import BlockManager, CacheConfig, OffloadConfig
 from pagedkv.block_ids import Int64s
 from pagedkv.clock import VirtualClock
 from pagedkv.errors import CorruptPage, OffloadError
-from pagedkv.events import Route
+from pagedkv.events import EventStream, Route
 from pagedkv.offload.mover import Moved
 from pagedkv.offload.tiers import PageTiers
 
@@ -152,11 +152,14 @@ class SlowMover(FakeMover):
 
 
 def tiers_over(
-    mover: FakeMover, *, first_page: int = 100, num_staging: int | None = 0, **config: object
+    mover: FakeMover,
+    *,
+    first_page: int = 100,
+    num_staging: int | None = 0,
+    num_reserved: int | None = None,
+    **config: object,
 ) -> PageTiers:
     """Tiers by themselves."""
-    from pagedkv.events import EventStream
-
     return PageTiers(
         mover,
         OffloadConfig(**config),
@@ -164,6 +167,7 @@ def tiers_over(
         clock=VirtualClock(),
         events=EventStream(),
         num_staging=num_staging,
+        num_reserved=num_reserved,
     )
 
 
