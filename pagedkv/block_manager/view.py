@@ -13,7 +13,7 @@ from pagedkv.block_manager.paging import PagedPrefix, Paging
 from pagedkv.block_manager.placement import Fragmentation, PrefixHit
 from pagedkv.block_manager.sequence_table import SequenceTable
 from pagedkv.block_manager.steps import StepsInFlight
-from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_namespace
+from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_block_ids, require_namespace
 from pagedkv.block_pool import BlockPool
 from pagedkv.config import CacheConfig
 from pagedkv.errors import ConfigError, InvalidRequest
@@ -177,11 +177,15 @@ class CacheView:
         """`paged_prefix` of a prompt of this length, by ready ids; changes nothing.
 
         Raises:
+            InvalidRequest: ids that are not hashable, None, or not distinct.
             ConfigError: the cache compares tokens; or there are no tiers.
         """
         if self.config.prefix_keys != "ids":
             raise ConfigError('prefix_keys is "tokens", so the cache knows no ids to look up')
-        return self._require_paging().prefix(self._match_ids(block_ids, num_tokens), max_pages)
+        paging = self._require_paging()
+        known = block_ids[: max(0, num_tokens - 1) // self._block_size]
+        require_block_ids(known)
+        return paging.prefix(self._match_ids(known, num_tokens), max_pages)
 
     def refcount_hist(self) -> dict[str, int]:
         """How many blocks have one, two, or more references, as `{"1": .., "2": .., "3+": ..}`."""

@@ -41,6 +41,9 @@ _LABELS = {
     "lookup_blocks": "looked up",
     "hit_blocks": "reused",
     "hit_ratio": "hit ratio: reused / prompt blocks",
+    "device_hit_blocks": "reused on the device",
+    "host_hit_blocks": "reused from the host (page-ins)",
+    "page_outs": "evicted to the host (page-outs)",
     "full_prefix_hits": "requests that reused all they could",
     "evictions": "evictions",
     "blocks_allocated": "blocks allocated",
@@ -84,6 +87,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "default is as many as fit into the device",
     )
     parser.add_argument(
+        "--host-blocks",
+        type=positive,
+        metavar="N",
+        help="in sequential mode: blocks of a host tier, which keeps what the pool evicts",
+    )
+    parser.add_argument(
         "--block-size",
         type=positive,
         metavar="B",
@@ -122,6 +131,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--fork runs one request after the other; it does not go with --mode {arguments.mode}"
         )
+    if arguments.host_blocks is not None and not _needs_ids(arguments):
+        raise ConfigError("--host-blocks is for --mode sequential, without --fork")
     if arguments.mode in simulated.SIMULATED:
         return _simulate(arguments)
     simulated.refuse_options(arguments)
@@ -184,7 +195,8 @@ def _replay(arguments: argparse.Namespace, trace: "Trace", progress: "Progress |
         return replay_fork(trace, arguments.fork, num_blocks, block_size=size, progress=progress)
     if arguments.mode == "fcfs":
         return replay_fcfs(trace, num_blocks, block_size=size, progress=progress)
-    return replay_sequential(trace, num_blocks, progress=progress)
+    num_host_blocks = arguments.host_blocks or 0
+    return replay_sequential(trace, num_blocks, num_host_blocks=num_host_blocks, progress=progress)
 
 
 def _out_of_memory(num_blocks: int | None) -> str:
@@ -209,6 +221,8 @@ def _about(arguments: argparse.Namespace, trace: "Trace") -> dict[str, object]:
         "block_size": block_size_for(trace, arguments.block_size),
         "num_blocks": arguments.num_blocks or "inf",
     }
+    if arguments.host_blocks is not None:
+        about["host_blocks"] = arguments.host_blocks
     if arguments.fork is not None:
         about["num_samples"] = arguments.fork
     if trace.num_failed:

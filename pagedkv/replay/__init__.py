@@ -9,7 +9,7 @@ depend on the machine.
 from pagedkv.replay.fcfs import FcfsResult, replay_fcfs
 from pagedkv.replay.fork import ForkResult, replay_fork
 from pagedkv.replay.result import Progress, ReplayResult, block_size_for
-from pagedkv.replay.sequential import SequentialResult, replay_sequential
+from pagedkv.replay.sequential import SequentialResult, TieredResult, replay_sequential
 
 __all__ = [
     "FcfsResult",
@@ -17,6 +17,7 @@ __all__ = [
     "Progress",
     "ReplayResult",
     "SequentialResult",
+    "TieredResult",
     "block_size_for",
     "replay_fcfs",
     "replay_fork",

@@ -1,16 +1,17 @@
 """One request after the other, with a prefix cache: how much would be reused, and what is evicted."""
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pagedkv.block_manager import BlockManager
-from pagedkv.config import CacheConfig
+from pagedkv.config import CacheConfig, EvictionPolicy
 from pagedkv.errors import ConfigError, OutOfBlocks
 from pagedkv.events import BlocksAllocated, Event, PrefixLookup
+from pagedkv.replay.host_tier import HostTally, page_in, with_host_tier
 from pagedkv.replay.result import Progress, ReplayResult, pool_size, ratio, tracked
 from pagedkv.traces import Trace, TraceRequest
 
-__all__ = ["SequentialResult", "replay_sequential"]
+__all__ = ["SequentialResult", "TieredResult", "replay_sequential"]
 
 _NO_IDS = array("q")
 
@@ -46,8 +47,28 @@ class SequentialResult(ReplayResult):
         return {"hit_ratio": ratio(self.hit_blocks, self.prompt_blocks)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TieredResult(SequentialResult):
+    """Result of `replay_sequential` with a host tier below the pool. `hit_blocks` counts both.
+
+    Attributes:
+        device_hit_blocks: blocks that were reused where they were, in the pool.
+        host_hit_blocks: blocks that were reused after they had been brought up from the host: page-ins.
+        page_outs: evicted blocks that the host took; the others had no room there.
+    """
+
+    device_hit_blocks: int
+    host_hit_blocks: int
+    page_outs: int
+
+
 def replay_sequential(
-    trace: Trace, num_blocks: int | None = None, *, progress: Progress | None = None
+    trace: Trace,
+    num_blocks: int | None = None,
+    *,
+    num_host_blocks: int = 0,
+    host_policy: EvictionPolicy = "lru",
+    progress: Progress | None = None,
 ) -> SequentialResult:
     """Run the requests in file order, each to its end, through a prefix cache of `num_blocks` blocks.
 
@@ -57,23 +78,32 @@ def replay_sequential(
     Args:
         trace: a trace with block ids; their block size is the cache's.
         num_blocks: size of the pool; None for as many as are ever needed.
+        num_host_blocks: blocks of a host tier, which keeps what the pool evicts. What a prompt finds there is
+            brought up before the request takes its blocks.
+        host_policy: which of them give way.
         progress: told how far it is.
 
+    Returns:
+        A `TieredResult` if there is a host tier.
+
     Raises:
-        ConfigError: the trace has no block ids, or `num_blocks` is not a size that a pool can have.
+        ConfigError: the trace has no block ids, or `num_blocks` is not a size that a pool can have, or there
+            is to be a host tier below a pool that never evicts.
     """
-    cache = _cache(trace, num_blocks)
-    tally = _Tally()
+    cache = _cache(trace, num_blocks, num_host_blocks, host_policy)
+    tally, host = _Tally(), HostTally()
     cache.events.attach(tally)
+    if num_host_blocks:
+        cache.events.attach(host)
     rejected = full_prefix_hits = 0
     for request in tracked(trace.requests, progress):
         try:
-            num_hits = _run(cache, request) // cache.config.block_size
+            num_hits = _run(cache, request, num_host_blocks > 0) // cache.config.block_size
         except OutOfBlocks:
             rejected += 1
         else:
             full_prefix_hits += 0 < num_hits == (request.num_prompt_tokens - 1) // cache.config.block_size
-    return SequentialResult(
+    result = SequentialResult(
         requests=len(trace.requests),
         rejected=rejected,
         prompt_blocks=sum(len(r.block_ids or ()) for r in trace.requests),
@@ -83,6 +113,15 @@ def replay_sequential(
         evictions=tally.evictions,
         blocks_allocated=tally.blocks_allocated,
         cached_end=cache.num_cached_blocks,
+    )
+    if not num_host_blocks:
+        return result
+    counted = {field.name: getattr(result, field.name) for field in fields(result)}
+    return TieredResult(
+        **counted,
+        device_hit_blocks=result.hit_blocks - host.page_ins,
+        host_hit_blocks=host.page_ins,
+        page_outs=host.page_outs,
     )
 
 
@@ -101,7 +140,9 @@ class _Tally:
             self.hit_blocks += event.num_hit_blocks
 
 
-def _cache(trace: Trace, num_blocks: int | None) -> BlockManager:
+def _cache(
+    trace: Trace, num_blocks: int | None, num_host_blocks: int, host_policy: EvictionPolicy
+) -> BlockManager:
     block_size = trace.block_size
     if block_size is None:
         raise ConfigError(
@@ -109,11 +150,20 @@ def _cache(trace: Trace, num_blocks: int | None) -> BlockManager:
             "--prefix-model none (prompts share nothing) or shared:N (all begin with the same N tokens)"
         )
     size = pool_size(num_blocks, sum(r.num_blocks(block_size) for r in trace.requests))
-    return BlockManager(CacheConfig(num_blocks=size, block_size=block_size, prefix_keys="ids"))
+    config = CacheConfig(num_blocks=size, block_size=block_size, prefix_keys="ids")
+    if not num_host_blocks:
+        return BlockManager(config)
+    if num_blocks is None:
+        raise ConfigError(
+            f"{num_host_blocks} host blocks below a pool of inf, which never evicts: give the pool a size"
+        )
+    return with_host_tier(config, num_host_blocks, host_policy)
 
 
-def _run(cache: BlockManager, request: TraceRequest) -> int:
+def _run(cache: BlockManager, request: TraceRequest, has_host: bool) -> int:
     """Admit and release; returns the number of prompt tokens that were reused."""
+    if has_host and request.num_blocks(cache.config.block_size) <= cache.pool.num_blocks:
+        page_in(cache, request)
     placement = cache.admit_keys(
         request.index,
         _NO_IDS if request.block_ids is None else request.block_ids,
