@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import mmap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -61,13 +60,12 @@ class PageFile:
         self._files, self._has_checksums = files, has_checksums
         self._checksums: dict[int, int] = {}
         self._reserved: set[int] = set()
-        self._reserving = threading.Lock()
+        self._is_direct = direct_io
+        self._changing = threading.Lock()
         self._segment = max(1, _SEGMENT_BYTES // stride)
         self._fd = open_nameless(folder, files, direct_io=direct_io)
         try:
             self.num_places = self._fitting(max_bytes)
-            if direct_io:
-                self._try_direct_io()
         except BaseException:
             files.close(self._fd)
             raise
@@ -156,7 +154,7 @@ class PageFile:
         segment = place // self._segment
         if segment in self._reserved:
             return
-        with self._reserving:
+        with self._changing:
             if segment in self._reserved:
                 return
             first = segment * self._segment
@@ -185,6 +183,11 @@ class PageFile:
                 moved = call(self._fd, page[done:], start + done)
             except InterruptedError:
                 moved = -1
+            except OSError as error:
+                if error.errno != errno.EINVAL or not self._is_direct:
+                    raise
+                self._use_page_cache()
+                continue
             if moved == 0:
                 break
             whole = max(0, moved)
@@ -196,12 +199,10 @@ class PageFile:
                 raise OSError(errno.EIO, f"{num_idle} calls in a row moved nothing")
         return done
 
-    def _try_direct_io(self) -> None:
+    def _use_page_cache(self) -> None:
         """Some file systems open a file for direct IO and then refuse it."""
-        page = memoryview(mmap.mmap(-1, PAGE_ALIGNMENT))
-        try:
-            self._files.write(self._fd, page, 0)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
+        with self._changing:
+            if self._is_direct:
                 self._files.stop_direct_io(self._fd)
+                self._is_direct = False
                 _log.info("[Offload] %s refuses direct IO; the page cache is used", self._folder)

@@ -1,6 +1,10 @@
 """StorageMover: what is stored comes back, whatever way it took."""
 
+import gc
+import threading
+import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -9,9 +13,11 @@ pytest.importorskip("torch", reason="blocks are torch tensors; torch is not inst
 import torch
 
 from pagedkv import OffloadConfig
-from pagedkv.errors import CorruptPage, InvalidRequest, OffloadError
+from pagedkv.errors import ConfigError, CorruptPage, InvalidRequest, OffloadError
 from pagedkv.kv_store import FP8_DTYPE, KVLayout
-from pagedkv.offload.storage import StorageMover
+from pagedkv.offload.storage import StorageMover, bandwidth
+from pagedkv.offload.storage import mover as mover_module
+from tests.offload.storage.faulty_files import FaultyFiles, FileFault
 from tests.offload.storage.stores import block_bytes, ended, fill_block, ids, small_store
 
 SHAPES = [
@@ -19,6 +25,16 @@ SHAPES = [
     {"num_layers": 1, "block_size": 16, "num_kv_heads": 1, "head_dim": 64, "dtype": torch.float32},
     {"num_layers": 5, "num_kv_heads": 3, "head_dim": 24, "dtype": FP8_DTYPE},
 ]
+
+
+def with_file(tmp_path: Path) -> OffloadConfig:
+    """Sixteen slots and sixteen places."""
+    return OffloadConfig(pinned_bytes=1 << 16, nvme_path=tmp_path, nvme_bytes=1 << 16)
+
+
+def num_open() -> int:
+    """Files that this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("layout", KVLayout)
@@ -50,23 +66,19 @@ def test_pages_come_back(tmp_path: Path, shape, layout):
 
 def test_bandwidths_are_of_the_routes_there_are(tmp_path: Path):
     """Without a file there are two routes."""
-    with_file = StorageMover.open(
-        small_store(), OffloadConfig(pinned_bytes=1 << 16, nvme_path=tmp_path, nvme_bytes=1 << 16)
-    )
+    both = StorageMover.open(small_store(), with_file(tmp_path))
     without = StorageMover.open(small_store(), OffloadConfig(pinned_bytes=1 << 16))
-    assert set(with_file.bandwidth) == {"page_out", "page_in", "spill", "fetch"}
+    assert set(both.bandwidth) == {"page_out", "page_in", "spill", "fetch"}
     assert set(without.bandwidth) == {"page_out", "page_in"}
-    assert all(speed > 0 for one in (with_file, without) for speed in one.bandwidth.values())
-    assert (with_file.num_slots, with_file.num_places, without.num_places) == (16, 16, 0)
-    with_file.close()
+    assert all(speed > 0 for one in (both, without) for speed in one.bandwidth.values())
+    assert (both.num_slots, both.num_places, without.num_places) == (16, 16, 0)
+    both.close()
     without.close()
 
 
 def test_what_was_measured_with_is_no_page(tmp_path: Path):
     """A place that nobody wrote is not a page, though the file has been written to."""
-    mover = StorageMover.open(
-        small_store(), OffloadConfig(pinned_bytes=1 << 16, nvme_path=tmp_path, nvme_bytes=1 << 16)
-    )
+    mover = StorageMover.open(small_store(), with_file(tmp_path))
     mover.fetch(0, 0)
     (moved,) = ended(mover)
     assert isinstance(moved.error, CorruptPage)
@@ -75,9 +87,7 @@ def test_what_was_measured_with_is_no_page(tmp_path: Path):
 
 def test_no_such_place(tmp_path: Path):
     """Whoever counts places wrongly is told at once."""
-    mover = StorageMover.open(
-        small_store(), OffloadConfig(pinned_bytes=1 << 16, nvme_path=tmp_path, nvme_bytes=1 << 16)
-    )
+    mover = StorageMover.open(small_store(), with_file(tmp_path))
     for place in (-1, 16):
         with pytest.raises(InvalidRequest, match=f"place {place} of 16"):
             mover.spill(0, place)
@@ -86,9 +96,7 @@ def test_no_such_place(tmp_path: Path):
 
 def test_nothing_moves_after_closing(tmp_path: Path):
     """Closing twice is closing once; a copy that is asked for afterwards is refused."""
-    mover = StorageMover.open(
-        small_store(), OffloadConfig(pinned_bytes=1 << 16, nvme_path=tmp_path, nvme_bytes=1 << 16)
-    )
+    mover = StorageMover.open(small_store(), with_file(tmp_path))
     mover.close()
     mover.close()
     for call in (
@@ -99,3 +107,108 @@ def test_nothing_moves_after_closing(tmp_path: Path):
         with pytest.raises(OffloadError, match="closed"):
             call()
     assert not mover.poll()
+
+
+def test_a_slow_disk_holds_nobody_up(tmp_path: Path, quick_start):
+    """Copies between device and host go on, and the mover closes; the disk's thread ends when it can."""
+    store, files = small_store(), FaultyFiles(slow_s=60.0)
+    before = fill_block(store, 0, seed=1)
+    fds = num_open()
+    mover = StorageMover.open(store, with_file(tmp_path), files=files)
+    files.rates = {FileFault.SLOW: 1.0}
+    for slot in range(4):
+        mover.spill(slot, slot)
+    mover.store(ids([0]), ids([5]))
+    operation = mover.load(ids([5]), ids([3]))
+    assert [(one.operation, one.error) for one in ended(mover)] == [(operation, None)]
+    assert block_bytes(store, 3) == before
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("pagedkv-io")]
+    with patch.object(mover_module, "_CLOSE_S", 0.01):
+        mover.close()
+    assert threads
+    assert all(thread.is_alive() for thread in threads)
+    files.heal()
+    for thread in threads:
+        thread.join(20.0)
+    assert not any(thread.is_alive() for thread in threads)
+    assert num_open() == fds
+
+
+def test_a_disk_that_does_not_answer_is_found_at_the_start(tmp_path: Path, quick_start, monkeypatch):
+    """It is refused; nothing waits for it any longer."""
+    monkeypatch.setattr(bandwidth, "_MOST_S", 0.0)
+    monkeypatch.setattr(mover_module, "_CLOSE_S", 0.01)
+    files = FaultyFiles(rates={FileFault.SLOW: 1.0}, slow_s=60.0)
+    with pytest.raises(OffloadError, match="does not answer"):
+        StorageMover.open(small_store(), with_file(tmp_path), files=files)
+    files.heal()
+
+
+@pytest.mark.parametrize("kind", [FileFault.NO_SPACE, FileFault.IO_ERROR, FileFault.DENIED])
+def test_a_disk_that_fails_at_the_start(tmp_path: Path, quick_start, caplog, kind):
+    """A line says so, a low bandwidth is assumed, and later it may work."""
+    store, files = small_store(), FaultyFiles(rates={kind: 1.0})
+    mover = StorageMover.open(store, with_file(tmp_path), files=files)
+    assert mover.bandwidth["spill"] == mover.bandwidth["fetch"] == 100_000_000
+    assert "cannot be measured" in caplog.text
+    files.heal()
+    mover.spill(0, 0)
+    assert [one.error for one in ended(mover)] == [None]
+    mover.fetch(0, 1)
+    assert [one.error for one in ended(mover)] == [None]
+    mover.close()
+
+
+def test_a_mover_that_is_forgotten_gives_everything_back(tmp_path: Path, quick_start):
+    """Threads end and the file is closed, though nobody closed it."""
+    gc.collect()
+    fds, num_threads = num_open(), threading.active_count()
+    mover = StorageMover.open(small_store(), with_file(tmp_path))
+    assert (num_open(), threading.active_count()) == (fds + 1, num_threads + 3)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("pagedkv-")]
+    del mover
+    gc.collect()
+    for thread in threads:
+        thread.join(20.0)
+    assert (num_open(), threading.active_count()) == (fds, num_threads)
+
+
+def test_ids_that_are_not_there(tmp_path: Path, quick_start):
+    """Refused before anything is copied, with what there is."""
+    store = small_store()
+    before = fill_block(store, 7, seed=1)
+    mover = StorageMover.open(store, OffloadConfig(pinned_bytes=1 << 16))
+    for blocks, slots in (([-1], [0]), ([8], [0]), ([0], [-1]), ([0], [16])):
+        for call in (
+            lambda blocks=blocks, slots=slots: mover.store(ids(blocks), ids(slots)),
+            lambda blocks=blocks, slots=slots: mover.load(ids(slots), ids(blocks)),
+        ):
+            with pytest.raises(InvalidRequest, match=r"and there are (8|16)"):
+                call()
+    with pytest.raises(InvalidRequest, match="2 blocks and 1 slots"):
+        mover.store(ids([0, 1]), ids([0]))
+    with pytest.raises(OffloadError, match="nvme_path is not set"):
+        mover.spill(0, 0)
+    assert block_bytes(store, 7) == before
+    mover.close()
+
+
+def test_what_cannot_be_had_is_refused_at_the_start(tmp_path: Path, quick_start):
+    """Too little and too much memory, and no folder; nothing is left running."""
+    num_threads = threading.active_count()
+    refused = (
+        (OffloadConfig(pinned_bytes=100), "holds no page"),
+        (OffloadConfig(pinned_bytes=2**60), "ask for less"),
+        (
+            OffloadConfig(pinned_bytes=1 << 16, nvme_path=tmp_path / "none", nvme_bytes=1 << 16),
+            "cannot be used",
+        ),
+    )
+    for config, words in refused:
+        with pytest.raises(ConfigError, match=words):
+            StorageMover.open(small_store(), config)
+    for _ in range(200):
+        if threading.active_count() == num_threads:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() == num_threads
