@@ -249,8 +249,10 @@ class LeaksWhatIsAbortedInFlight(Planted):
         release, is_flying = self.running.release, self.scheduler.in_flight is not None
         if is_flying:
             self.running.release = lambda sequence: None
-        super().abort(request_id)
-        self.running.release = release
+        try:
+            super().abort(request_id)
+        finally:  # whoever is not live cannot be aborted
+            self.running.release = release
 
 
 @planted("come-home", RANDOM)
