@@ -15,11 +15,11 @@ _NO_BLOCKS = np.empty(0, np.int64)
 
 
 def fragmentation(
-    pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool
+    pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool, num_coming: int
 ) -> Fragmentation:
-    """How much of the space in use is wasted, and how scattered blocks are."""
-    num_slots = (pool.num_blocks - pool.num_free) * block_size
-    num_wasted = _num_wasted(pool, sequences, block_size, any_waits)
+    """How much of the space in use, but for `num_coming` blocks, is wasted, and how scattered blocks are."""
+    num_slots = (pool.num_blocks - pool.num_free - num_coming) * block_size
+    num_wasted = _num_wasted(pool, sequences, block_size, any_waits, num_slots)
     expected = len(sequences) * (block_size - 1) / 2
     runs, table_runs = pool.free_runs(), _table_runs(sequences, block_size)
     return Fragmentation(
@@ -33,10 +33,13 @@ def fragmentation(
     )
 
 
-def internal_ratio(pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool) -> float:
+def internal_ratio(
+    pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool, num_coming: int
+) -> float:
     """1 - written slots of live sequences / slots of the blocks in use; 0.0 with no block in use."""
-    num_slots = (pool.num_blocks - pool.num_free) * block_size
-    return _num_wasted(pool, sequences, block_size, any_waits) / num_slots if num_slots else 0.0
+    num_slots = (pool.num_blocks - pool.num_free - num_coming) * block_size
+    num_wasted = _num_wasted(pool, sequences, block_size, any_waits, num_slots)
+    return num_wasted / num_slots if num_slots else 0.0
 
 
 def check_integrity(
@@ -85,7 +88,9 @@ def _tables(sequences: SequenceTable, block_size: int) -> list[Int32s | Int64s]:
     return [_NO_BLOCKS, *tables]
 
 
-def _num_wasted(pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool) -> int:
+def _num_wasted(
+    pool: BlockPool, sequences: SequenceTable, block_size: int, any_waits: bool, num_slots: int
+) -> int:
     """Slots of the blocks in use that hold no token of a live sequence.
 
     If no reference waits for a step, and only sequences that end in them hold the partly filled blocks, those
@@ -97,7 +102,6 @@ def _num_wasted(pool: BlockPool, sequences: SequenceTable, block_size: int, any_
     np.maximum.at(filled, which, offsets)
     if not any_waits and (pool.ref_counts(blocks) == counts).all():
         return len(blocks) * block_size - int(filled.sum())
-    num_slots = (pool.num_blocks - pool.num_free) * block_size
     return num_slots - int(_written_slots(pool.num_blocks, sequences, block_size).sum())
 
 

@@ -57,11 +57,13 @@ class PageIn:
         num_tokens: length of the prefix.
         num_pages: pages that it waits for, or has waited for.
         num_left: those of them that have not ended their way.
-        num_failed: those that did not come.
         num_from_file: pages that had to come from a file.
         since_ns: when they were asked for.
         expected_ns: how long that takes by the measured bandwidths.
         blocks: the blocks that it has references to, in the order of the prefix. Shape `[n]` (int64).
+        num_failed: pages that did not come; the prefix then ends before the first of them.
+        was_given_up: whether it was let go.
+        num_usable: blocks of the prefix before the first page that did not come.
     """
 
     num_tokens: int
@@ -71,6 +73,7 @@ class PageIn:
     since_ns: int
     expected_ns: int
     blocks: Int64s
+    num_usable: int
     num_failed: int = 0
     was_given_up: bool = False
 
@@ -184,7 +187,14 @@ class Paging:
         held[is_new] = self._pool.allocate(len(pages))
         num_paged = len(pages) + len(others)
         page_in = PageIn(
-            prefix.num_tokens, num_paged, num_paged, num_from_file, self._tiers.now_ns(), expected_ns, held
+            prefix.num_tokens,
+            num_paged,
+            num_paged,
+            num_from_file,
+            self._tiers.now_ns(),
+            expected_ns,
+            held,
+            len(held),
         )
         self._held[page_in] = None
         for one in others:
@@ -200,14 +210,17 @@ class Paging:
             for page, came in zip(paged_in.pages.tolist(), paged_in.arrived.tolist(), strict=True):
                 one = self._rising.pop(page)
                 for page_in in (one.owner, *one.others):
-                    page_in.num_failed += not came
                     page_in.num_left -= 1
+                    if not came:
+                        self._fail(page_in, one.block)
                     if not page_in.num_left:
                         ended.append(page_in)
         self._forget_dropped()
         for page_in in ended:
             if page_in.was_given_up:
                 self._let_go(page_in)
+            else:
+                self._shorten(page_in)
             self._tell_ended(page_in)
         return [page_in for page_in in ended if not page_in.was_given_up]
 
@@ -238,6 +251,13 @@ class Paging:
     def num_rising(self) -> int:
         """Pages on their way."""
         return len(self._rising)
+
+    def num_blocks_alone(self) -> int:
+        """Blocks that nobody but page-ins has references to."""
+        if not self._held:
+            return 0
+        blocks, counts = np.unique(np.concatenate(self.held_blocks()), return_counts=True)
+        return int(np.count_nonzero(self._pool.ref_counts(blocks) == counts))
 
     def held_blocks(self) -> list[Int64s]:
         """Blocks that page-ins have references to, one vector for each."""
@@ -297,6 +317,19 @@ class Paging:
                 self._keys.moved(was, now)
         if len(failed := paged_in.pages[known & ~paged_in.arrived]):
             unregister(self._pool, self._index, failed, tiers=self._tiers)
+
+    def _fail(self, page_in: PageIn, block: int) -> None:
+        """A page did not come, so the prefix ends before it."""
+        page_in.num_failed += 1
+        position = int(np.flatnonzero(page_in.blocks == block)[0])
+        page_in.num_usable = min(page_in.num_usable, position)
+
+    def _shorten(self, page_in: PageIn) -> None:
+        """Drop the references to what is behind a page that did not come: admission needs those blocks."""
+        useless = page_in.blocks[page_in.num_usable :]
+        if len(useless):
+            page_in.blocks = page_in.blocks[: page_in.num_usable]
+            self._pool.free(useless[::-1])
 
     def _let_go(self, page_in: PageIn) -> None:
         """Drop the references, last block first, so that tails go first."""

@@ -193,11 +193,15 @@ class CacheView:
 
     def internal_fragmentation(self) -> float:
         """1 - written slots of live sequences / slots of the blocks in use; 0.0 with no block in use."""
-        return measures.internal_ratio(self.pool, self._sequences, self._block_size, self._steps.any_waits)
+        return measures.internal_ratio(
+            self.pool, self._sequences, self._block_size, self._steps.any_waits, self._num_coming
+        )
 
     def fragmentation(self) -> Fragmentation:
         """How much of the space in use is wasted, and how scattered blocks are. O(num_blocks)."""
-        return measures.fragmentation(self.pool, self._sequences, self._block_size, self._steps.any_waits)
+        return measures.fragmentation(
+            self.pool, self._sequences, self._block_size, self._steps.any_waits, self._num_coming
+        )
 
     def check_integrity(self) -> None:
         """Check pool, tables, reference counts and prefix cache against each other. O(num_blocks).
@@ -218,6 +222,11 @@ class CacheView:
     @property
     def _index(self) -> TokenIndex | IdIndex | None:
         return self._ids if self._contents is None else self._contents.index
+
+    @property
+    def _num_coming(self) -> int:
+        """Blocks that are in use for no sequence yet, because prefixes are brought into them."""
+        return 0 if self._paging is None else self._paging.num_blocks_alone()
 
     def _require_paging(self) -> Paging:
         if self._paging is None:

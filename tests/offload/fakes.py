@@ -181,7 +181,7 @@ def cache_over(
     **config: object,
 ) -> BlockManager:
     """A cache with tiers below."""
-    cache = {key: config.pop(key) for key in ("prefix_keys", "fork_mode") if key in config}
+    cache = {key: config.pop(key) for key in ("prefix_keys", "fork_mode", "prefix_caching") if key in config}
     tiers = partial(
         PageTiers,
         mover,

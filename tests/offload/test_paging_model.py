@@ -88,6 +88,8 @@ class PagingMachine(RuleBasedStateMachine):
         self.next_id = 0
         self.number_of: dict[object, int] = {}
         self.content_of: dict[int, object] = {}
+        self.ended: set[PageIn] = set()
+        self.reset_since: set[PageIn] = set()
         self.page_ins: list[tuple[PageIn, list[int], str]] = []
 
     @initialize(
@@ -204,6 +206,7 @@ class PagingMachine(RuleBasedStateMachine):
     def reset(self) -> None:
         cache = self.cache.cache
         cache.reset_prefix_cache()
+        self.reset_since.update(page_in for page_in, _, _ in self.page_ins)
         assert cache.num_cached_blocks == cache.tiers.num_kept == 0
 
     # ---- what is new below the device
@@ -247,6 +250,8 @@ class PagingMachine(RuleBasedStateMachine):
         for page_in in ended:
             assert page_in.has_ended
             assert page_in in waited_for
+            assert page_in not in self.ended
+            self.ended.add(page_in)
 
     @precondition(lambda self: self.page_ins)
     @rule(data=st.data(), admits=st.booleans())
@@ -254,6 +259,8 @@ class PagingMachine(RuleBasedStateMachine):
         """Admit what has been waited for, if it has come; or give up."""
         page_in, prompt, namespace = data.draw(st.sampled_from(self.page_ins))
         cache = self.cache.cache
+        if page_in in self.ended and page_in not in self.reset_since and not page_in.num_failed:
+            assert cache.lookup(prompt, namespace) >= page_in.num_tokens
         if admits:
             self.next_id += 1
             self.attempt(self.cache.admit, self.next_id, prompt, namespace)
