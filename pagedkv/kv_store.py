@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Self
 
+import numpy as np
 import torch
 
 from pagedkv.errors import ConfigError, KernelInputError
@@ -206,8 +207,9 @@ def _allocate(
     """Views of one allocation, each at a multiple of the alignment."""
     layer_bytes = -(-prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
     try:
-        raw = torch.zeros(num_layers * layer_bytes + _ALIGNMENT, dtype=torch.uint8, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:  # no memory, no such device, more than 64 bits
+        raw = _zeros(num_layers * layer_bytes + _ALIGNMENT, device)
+    except (RuntimeError, AssertionError, TypeError, ValueError, MemoryError) as error:
+        # no memory, no such device, more than 64 bits
         wanted = f"{num_layers} layers of {shape[0]} blocks take {num_layers * layer_bytes / 2**30:.2f} GiB"
         raise ConfigError(
             f"{wanted}, which {device} cannot give: use fewer blocks, or a device that is there ({error})"
@@ -221,3 +223,10 @@ def _allocate(
         in_memory = flat.view([shape[axis] for axis in order])
         views.append(in_memory.permute([order.index(axis) for axis in range(len(shape))]))
     return views
+
+
+def _zeros(num_bytes: int, device: torch.device) -> torch.Tensor:
+    """Memory; on a CPU from numpy, which asks for huge pages, as blocks lie scattered and are copied whole."""
+    if device.type != "cpu":
+        return torch.zeros(num_bytes, dtype=torch.uint8, device=device)
+    return torch.from_numpy(np.empty(num_bytes, np.uint8)).zero_()
