@@ -226,7 +226,7 @@ def _allocate(
 
 
 def _zeros(num_bytes: int, device: torch.device) -> torch.Tensor:
-    """Memory; on a CPU from numpy, which asks for huge pages, as blocks lie scattered and are copied whole."""
+    """Memory; on a CPU from numpy, which asks for huge pages: blocks are scattered, and copied whole."""
     if device.type != "cpu":
         return torch.zeros(num_bytes, dtype=torch.uint8, device=device)
     return torch.from_numpy(np.empty(num_bytes, np.uint8)).zero_()
