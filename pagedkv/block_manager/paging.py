@@ -232,6 +232,7 @@ class Paging:
         if page_in.has_ended:
             self._let_go(page_in)
             return
+        self._cancel(page_in)
         own = []
         for one in self._rising.values():
             if one.owner is page_in:
@@ -306,7 +307,7 @@ class Paging:
 
     def _arrive(self, paged_in: PagedIn) -> None:
         """Blocks that have come stand for their pages; pages that have not are forgotten."""
-        known = np.array([page in self._index for page in paged_in.pages.tolist()])
+        known = np.array([page in self._index for page in paged_in.pages.tolist()], np.bool_)
         came = paged_in.arrived & known
         was, now = paged_in.pages[came], paged_in.blocks[came]
         if self._tokens is not None:
@@ -317,6 +318,12 @@ class Paging:
                 self._keys.moved(was, now)
         if len(failed := paged_in.pages[known & ~paged_in.arrived]):
             unregister(self._pool, self._index, failed, tiers=self._tiers)
+
+    def _cancel(self, page_in: PageIn) -> None:
+        """Leave in the file what only this one waits for, and what is not being read yet."""
+        own = [page for page, one in self._rising.items() if one.owner is page_in and not one.others]
+        for page in self._tiers.cancel(np.array(own, np.int64)).tolist():
+            del self._rising[page]
 
     def _fail(self, page_in: PageIn, block: int) -> None:
         """A page did not come, so the prefix ends before it."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pagedkv.block_ids import Int64s
 from pagedkv.clock import Clock
 from pagedkv.errors import OffloadError
-from pagedkv.events import EventStream, OffloadThrottled, PagesMoved, Route
+from pagedkv.events import EventStream, OffloadThrottled, PagesDropped, PagesMoved, Route
 from pagedkv.offload.mover import Mover
 from pagedkv.offload.page_table import PageTable, State
 
@@ -43,6 +43,9 @@ class _Ticket:
     arrived: bytearray
     num_left: int
     fetched: list[int] = field(default_factory=list)  # positions that came from the file and are to be loaded
+    cancelled: set[int] = field(
+        default_factory=set
+    )  # positions that nobody waits for, and that were not begun
 
 
 class _Copy(NamedTuple):
@@ -97,6 +100,23 @@ class PageIns:
             self._to_fetch.extend((ticket, i) for i, page in enumerate(pages) if self._table.slot[page] < 0)
         return ticket.number
 
+    def cancel(self, pages: set[int]) -> list[int]:
+        """Take back those of these pages that were not begun to be read; returns them, still `RISING`."""
+        cancelled = []
+        left: deque[tuple[_Ticket, int]] = deque()
+        for ticket, position in self._to_fetch:
+            page = ticket.pages[position]
+            if page not in pages or self._table.state[page] != State.RISING:
+                left.append((ticket, position))
+                continue
+            cancelled.append(page)
+            ticket.cancelled.add(position)
+            self.num_left -= 1
+            self._count_down(ticket)
+            self._table.end(page)
+        self._to_fetch = left
+        return cancelled
+
     def advance(self) -> None:
         """Load what has come from the file, and read on."""
         for ticket in self._to_load:
@@ -135,22 +155,29 @@ class PageIns:
     def take_ended(self, first_page: int) -> list[PagedIn]:
         """What has ended and was not reported yet."""
         ended, self._ended = self._ended, []
-        for ticket in ended:
-            self.num_left -= len(ticket.pages)
-            for position, page in enumerate(ticket.pages):
-                ticket.arrived[position] &= self._table.state[page] == State.RISING
-                self._table.end(page)
-        return [
-            PagedIn(
-                ticket.number,
-                np.array(ticket.pages, np.int64) + first_page,
-                np.array(ticket.blocks, np.int64),
-                np.frombuffer(ticket.arrived, np.bool_),
-            )
-            for ticket in ended
-        ]
+        return [self._report(ticket, first_page) for ticket in ended]
 
     # ---- how
+
+    def _report(self, ticket: _Ticket, first_page: int) -> PagedIn:
+        positions = [i for i in range(len(ticket.pages)) if i not in ticket.cancelled]
+        self.num_left -= len(positions)
+        num_failed = 0
+        for position in positions:
+            page = ticket.pages[position]
+            if self._table.state[page] == State.LEAVING:
+                ticket.arrived[position] = False
+            else:
+                num_failed += not ticket.arrived[position]
+            self._table.end(page)
+        if num_failed and (emit := self._events.emit) is not None:
+            emit(PagesDropped(num_failed, "error"))
+        return PagedIn(
+            ticket.number,
+            np.array(ticket.pages, np.int64)[positions] + first_page,
+            np.array(ticket.blocks, np.int64)[positions],
+            np.frombuffer(ticket.arrived, np.bool_)[positions],
+        )
 
     def _load(self, ticket: _Ticket, positions: list[int]) -> None:
         slots = np.array([self._table.slot[ticket.pages[i]] for i in positions], np.int64)
@@ -170,6 +197,9 @@ class PageIns:
         """A page has ended its way: others can have its slot, but its number only when that was reported."""
         ticket.arrived[position] = came
         self._table.drop_memory(ticket.pages[position])
+        self._count_down(ticket)
+
+    def _count_down(self, ticket: _Ticket) -> None:
         ticket.num_left -= 1
         if not ticket.num_left:
             self._ended.append(ticket)

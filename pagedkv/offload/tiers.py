@@ -145,11 +145,15 @@ class PageTiers:
             pages: distinct pages.
             wanted: their content is on the device.
         """
+        table = self._table
         num_untold = 0
         for page in (pages - self.first_page).tolist():
-            num_untold += self._table.state[page] not in (State.RISING, State.GONE)
+            was_told = table.state[page] == State.GONE or (
+                table.state[page] == State.RISING and not table.busy[page]
+            )
+            num_untold += not was_told
             self._take_out(page, wanted)
-            self._table.forget(page)
+            table.forget(page)
         if not wanted and num_untold and (emit := self._events.emit) is not None:
             emit(PagesDropped(num_untold, "forgotten"))
 
@@ -181,7 +185,21 @@ class PageTiers:
         Returns:
             The ticket.
         """
-        return self._page_ins.start((pages - self.first_page).tolist(), blocks.tolist())
+        ticket = self._page_ins.start((pages - self.first_page).tolist(), blocks.tolist())
+        self._page_ins.advance()
+        return ticket
+
+    def cancel(self, pages: Int64s) -> Int64s:
+        """Nobody waits for these pages any more: those that wait to be read from the file stay there.
+
+        Returns:
+            Those that do; their blocks are free, and no ticket reports them. Shape `[n]` (int64).
+        """
+        cancelled = self._page_ins.cancel(set((pages - self.first_page).tolist()))
+        for page in cancelled:
+            self._table.move(page, State.FILED)
+            self._filed.admit(page, self._table.key[page])
+        return np.array(cancelled, np.int64) + self.first_page
 
     def poll(self) -> Sequence[PagedIn]:
         """Tickets that have ended since the last call; begins what waits."""

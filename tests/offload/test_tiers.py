@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pagedkv.block_ids import Int64s
 from pagedkv.errors import CorruptPage, InvariantError, OffloadError
 from pagedkv.events import Event, OffloadThrottled, PagesDropped, PagesMoved, PagesStored
-from pagedkv.offload.tiers import PageTiers
+from pagedkv.offload.tiers import PagedIn, PageTiers
 from pagedkv.traces import read_trace
 from tests.examples import examples
 from tests.offload.fakes import FakeMover, SlowMover, tiers_over
@@ -268,10 +268,10 @@ def test_reads_are_bounded_and_the_rest_waits_in_order() -> None:
     tiers.pin(asked)
     tiers.page_in(asked, ids(20, 21, 22, 23))
     for left in (3, 2, 1, 0):
-        tiers.poll()
         assert [copy.route for copy in mover.under_way].count("fetch") == 1
         assert (tiers.num_fetching, tiers.num_waiting_to_fetch) == (1, left)
         mover.end_all()
+        tiers.poll()
     for _ in range(3):
         tiers.poll()
         mover.end_all()
@@ -279,6 +279,34 @@ def test_reads_are_bounded_and_the_rest_waits_in_order() -> None:
     assert [event for event in events if isinstance(event, OffloadThrottled)] == [
         OffloadThrottled("fetch", 1)
     ]
+
+
+def test_reads_that_were_not_begun_can_be_taken_back() -> None:
+    """Their pages stay in the file; the ticket reports the others."""
+    mover, tiers = filed(num_slots=12, num_places=12, queue_depth=1)
+    pages = []
+    for i in range(16):
+        pages += put(mover, tiers, **{f"x{i}": i})
+        for _ in range(4):
+            mover.end_all()
+            tiers.poll()
+    asked = np.array(pages[:4])
+    tiers.pin(asked)
+    tiers.page_in(asked, ids(20, 21, 22, 23))
+    assert tiers.cancel(asked[:3]).tolist() == pages[1:3]
+    tiers.check_integrity()
+    ended: list[PagedIn] = []
+    for _ in range(4):
+        mover.end_all()
+        ended += tiers.poll()
+    [one] = ended
+    assert (one.pages.tolist(), one.blocks.tolist()) == ([pages[0], pages[3]], [20, 23])
+    assert one.arrived.all()
+    assert tiers.location(asked[1:3]) == (0, 2)
+    tiers.pin(asked[1:3])
+    tiers.page_in(asked[1:3], ids(24, 25))
+    assert tiers.cancel(asked[2:3]).tolist() == pages[2:3]
+    tiers.check_integrity()
 
 
 def test_what_is_expected_comes_from_measured_bandwidths() -> None:
