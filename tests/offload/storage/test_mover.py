@@ -113,6 +113,7 @@ def test_a_slow_disk_holds_nobody_up(tmp_path: Path, quick_start):
     """Copies between device and host go on, and the mover closes; the disk's thread ends when it can."""
     store, files = small_store(), FaultyFiles(slow_s=60.0)
     before = fill_block(store, 0, seed=1)
+    gc.collect()  # what other tests have forgotten closes nothing in between
     fds = num_open()
     mover = StorageMover.open(store, with_file(tmp_path), files=files)
     files.rates = {FileFault.SLOW: 1.0}
