@@ -19,7 +19,7 @@ class ContentKeys:
 
     Args:
         index: the prefixes.
-        tokens: tokens of blocks and pages; None if the index goes by ready ids, which say it all.
+        tokens: tokens of blocks and pages; None if the index goes by ready ids, whose hash it is then.
             Shape `[num_ids, block_size]` (int32).
     """
 

@@ -56,6 +56,7 @@ class PageIn:
     Attributes:
         num_tokens: length of the prefix.
         num_pages: pages that it waits for, or has waited for.
+        num_asked: those of them that nobody else had asked for before, and that were not taken back.
         num_left: those of them that have not ended their way.
         num_from_file: pages that had to come from a file.
         since_ns: when they were asked for.
@@ -64,10 +65,12 @@ class PageIn:
         num_failed: pages that did not come; the prefix then ends before the first of them.
         was_given_up: whether it was let go.
         num_usable: blocks of the prefix before the first page that did not come.
+        num_missing: pages that it asked for, and that did not come.
     """
 
     num_tokens: int
     num_pages: int
+    num_asked: int
     num_left: int
     num_from_file: int
     since_ns: int
@@ -76,6 +79,7 @@ class PageIn:
     num_usable: int
     num_failed: int = 0
     was_given_up: bool = False
+    num_missing: int = 0
 
     @property
     def has_ended(self) -> bool:
@@ -189,6 +193,7 @@ class Paging:
         page_in = PageIn(
             prefix.num_tokens,
             num_paged,
+            len(pages),
             num_paged,
             num_from_file,
             self._tiers.now_ns(),
@@ -212,6 +217,7 @@ class Paging:
                 for page_in in (one.owner, *one.others):
                     page_in.num_left -= 1
                     if not came:
+                        page_in.num_missing += page_in is one.owner
                         self._fail(page_in, one.block)
                     if not page_in.num_left:
                         ended.append(page_in)
@@ -245,6 +251,7 @@ class Paging:
         self._pool.free(freed[::-1])
         if not own:
             del self._held[page_in]
+            self._tell_ended(page_in)
 
     # ---- what is there
 
@@ -324,6 +331,7 @@ class Paging:
         own = [page for page, one in self._rising.items() if one.owner is page_in and not one.others]
         for page in self._tiers.cancel(np.array(own, np.int64)).tolist():
             del self._rising[page]
+            page_in.num_asked -= 1
 
     def _fail(self, page_in: PageIn, block: int) -> None:
         """A page did not come, so the prefix ends before it."""
@@ -344,6 +352,6 @@ class Paging:
         self._pool.free(page_in.blocks[::-1])
 
     def _tell_ended(self, page_in: PageIn) -> None:
-        if (emit := self._pool.events.emit) is not None:
+        if page_in.num_asked and (emit := self._pool.events.emit) is not None:
             latency_ns = self._tiers.now_ns() - page_in.since_ns
-            emit(PageInEnded(page_in.num_pages, page_in.num_failed, latency_ns, page_in.expected_ns))
+            emit(PageInEnded(page_in.num_asked, page_in.num_missing, latency_ns, page_in.expected_ns))

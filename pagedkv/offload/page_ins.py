@@ -43,9 +43,7 @@ class _Ticket:
     arrived: bytearray
     num_left: int
     fetched: list[int] = field(default_factory=list)  # positions that came from the file and are to be loaded
-    cancelled: set[int] = field(
-        default_factory=set
-    )  # positions that nobody waits for, and that were not begun
+    cancelled: set[int] = field(default_factory=set)  # positions that nobody wanted before they were begun
 
 
 class _Copy(NamedTuple):

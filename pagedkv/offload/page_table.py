@@ -152,6 +152,8 @@ class PageTable:
             self._check_page(page, State(self.state[page]))
         if self.num_in != [self.state.count(state) for state in State]:
             raise InvariantError(f"pages by state are miscounted: {self.num_in}")
+        if self.num_on_host != sum(self.num_in[_FIRST_ON_HOST : _LAST_ON_HOST + 1]):
+            raise InvariantError(f"{self.num_on_host} pages on the host are counted; by state: {self.num_in}")
 
     def check_members(self, state: State, pages: Collection[int]) -> None:
         """Check that these are the pages in a state.

@@ -209,6 +209,19 @@ def test_a_page_that_gives_way_takes_what_is_behind_it() -> None:
     cache.check_integrity()
 
 
+def test_writing_into_a_cached_block_forgets_the_pages_behind_it() -> None:
+    """A prefix that is overwritten takes with it what is below the device, too."""
+    cache = cache_over(FakeMover(16), num_blocks=9)
+    churn(cache, A, [7] * 9)
+    cache.admit(1, A[:22])  # hits five blocks; of the others, pages are behind the sixth
+    cache.truncate(1, 18)
+    assert cache.paged_prefix(A).num_paged == 2
+    cache.append(1, [9])
+    assert cache.paged_prefix(A).num_tokens == 16
+    cache.check_integrity()
+    assert cache.tiers.num_kept == 0
+
+
 def test_events_tell_what_was_asked_for_and_what_came() -> None:
     """The numbers of page-ins: pages, from where, how soon after they were evicted, and what failed."""
     mover = SlowMover(16)

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from pagedkv.block_manager import PageIn
 from pagedkv.errors import CorruptPage, InvalidRequest, OffloadError, OutOfBlocks
+from pagedkv.events import PageInEnded
 from tests.block_manager.shadow import ShadowedCache
 from tests.block_manager.test_model import BLOCK_SIZE, TOKENS, lengths
 from tests.examples import examples
@@ -90,6 +91,7 @@ class PagingMachine(RuleBasedStateMachine):
         self.content_of: dict[int, object] = {}
         self.ended: set[PageIn] = set()
         self.reset_since: set[PageIn] = set()
+        self.all_page_ins: list[PageIn] = []
         self.page_ins: list[tuple[PageIn, list[int], str]] = []
 
     @initialize(
@@ -230,6 +232,7 @@ class PagingMachine(RuleBasedStateMachine):
             return
         assert page_in.num_pages == page_in.num_left == prefix.num_paged
         self.page_ins.append((page_in, prompt, namespace))
+        self.all_page_ins.append(page_in)
 
     @precondition(lambda self: self.mover.under_way)
     @rule(data=st.data(), error=st.sampled_from([None, None, None, OffloadError("EIO"), CorruptPage("flip")]))
@@ -278,6 +281,8 @@ class PagingMachine(RuleBasedStateMachine):
             self.mover.end_all()
         assert all(page_in.has_ended for page_in, _, _ in self.page_ins)
         assert self.cache.cache.tiers.num_rising == 0
+        asked = sum(page_in.num_asked for page_in in self.all_page_ins)
+        assert asked == sum(event.num_pages for event in self.told if isinstance(event, PageInEnded))
 
     # ---- what holds always
 

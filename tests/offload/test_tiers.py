@@ -220,6 +220,25 @@ def test_a_page_that_cannot_be_read_fails_alone(error: OffloadError) -> None:
     tiers.check_integrity()
 
 
+def test_a_slot_is_not_used_again_while_it_is_written_to_the_file() -> None:
+    """A page that goes up while it goes down keeps its slot until the slower copy has ended."""
+    mover, tiers = filed()
+    page = ids(put(mover, tiers, a=0, b=1, c=2)[0])
+    [spill] = mover.under_way
+    tiers.pin(page)
+    tiers.page_in(page, ids(9))
+    mover.end(mover.under_way[-1])
+    [ended] = tiers.poll()
+    tiers.forget(page, wanted=True)
+    assert ended.arrived.all()
+    assert len(tiers._table.spare_slots) == 3  # of six, two are of the others
+    put(mover, tiers, d=3, e=4, f=5)
+    mover.end(spill)
+    tiers.poll()
+    tiers.check_integrity()
+    assert len(tiers._table.spare_slots) == 2
+
+
 def test_evictions_ahead_of_the_writes_are_told_once() -> None:
     """A page that is not in the file when its slot is needed is lost; nothing waits for the file."""
     mover, tiers = filed()
