@@ -24,7 +24,7 @@ class State(IntEnum):
     LEAVING = 9  # forgotten, but a copy still uses what it has
 
 
-_FIRST_ON_HOST, _LAST_ON_HOST = State.HOT, State.STUCK
+_ON_HOST = tuple(int(State.HOT <= state <= State.STUCK) for state in State)
 
 
 class PageTable:
@@ -76,9 +76,7 @@ class PageTable:
         was = self.state[page]
         self.num_in[was] -= 1
         self.num_in[state] += 1
-        self.num_on_host += int(_FIRST_ON_HOST <= state <= _LAST_ON_HOST) - int(
-            _FIRST_ON_HOST <= was <= _LAST_ON_HOST
-        )
+        self.num_on_host += _ON_HOST[state] - _ON_HOST[was]
         self.state[page] = state
 
     def give_slot(self, page: int) -> int:
@@ -152,7 +150,7 @@ class PageTable:
             self._check_page(page, State(self.state[page]))
         if self.num_in != [self.state.count(state) for state in State]:
             raise InvariantError(f"pages by state are miscounted: {self.num_in}")
-        if self.num_on_host != sum(self.num_in[_FIRST_ON_HOST : _LAST_ON_HOST + 1]):
+        if self.num_on_host != sum(self.num_in[State.HOT : State.STUCK + 1]):
             raise InvariantError(f"{self.num_on_host} pages on the host are counted; by state: {self.num_in}")
 
     def check_members(self, state: State, pages: Collection[int]) -> None:

@@ -213,9 +213,9 @@ def test_writing_into_a_cached_block_forgets_the_pages_behind_it() -> None:
     """A prefix that is overwritten takes with it what is below the device, too."""
     cache = cache_over(FakeMover(16), num_blocks=9)
     churn(cache, A, [7] * 9)
-    cache.admit(1, A[:22])  # hits five blocks; of the others, pages are behind the sixth
+    cache.admit(1, A[:22])  # hits five blocks; pages are behind them
     cache.truncate(1, 18)
-    assert cache.paged_prefix(A).num_paged == 2
+    assert cache.paged_prefix(A).num_paged == 3
     cache.append(1, [9])
     assert cache.paged_prefix(A).num_tokens == 16
     cache.check_integrity()
