@@ -91,6 +91,7 @@ class PagingMachine(RuleBasedStateMachine):
         self.content_of: dict[int, object] = {}
         self.ended: set[PageIn] = set()
         self.reset_since: set[PageIn] = set()
+        self.last_step = 0  # in flight
         self.all_page_ins: list[PageIn] = []
         self.page_ins: list[tuple[PageIn, list[int], str]] = []
 
@@ -203,6 +204,18 @@ class PagingMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         self.cache.release(self.live(data))
 
+    @precondition(lambda self: self.cache.tokens)
+    @rule(data=st.data())
+    def begin_step(self, data: st.DataObject) -> None:
+        batch = data.draw(st.lists(st.sampled_from(sorted(self.cache.tokens)), min_size=1, unique=True))
+        self.last_step = self.cache.cache.begin_step(batch)
+
+    @precondition(lambda self: self.last_step)
+    @rule()
+    def retire_steps(self) -> None:
+        self.cache.cache.retire_step(self.last_step)
+        self.last_step = 0
+
     @precondition(lambda self: self.next_id > 12)
     @rule()
     def reset(self) -> None:
@@ -314,6 +327,8 @@ class PagingMachine(RuleBasedStateMachine):
             cache.end_page_in(page_in)
         for seq_id in list(self.cache.tokens):
             self.cache.release(seq_id)
+        if self.last_step:
+            self.retire_steps()
         assert cache.pool.num_free == cache.pool.num_blocks
         self.cache.check()
         self.mover.refuses_stores = False
