@@ -159,7 +159,7 @@ class CudaCopier:
         """Blocks on the GPU, by way of pinned memory, and slots: as many as a staging buffer takes."""
         for first in range(0, len(blocks), self._num_staged):
             part = slice(first, first + self._num_staged)
-            yield torch.from_numpy(blocks[part]).pin_memory(), slots[part].tolist()
+            yield torch.tensor(blocks[part].tolist(), pin_memory=True), slots[part].tolist()
 
     def _store_part(self, current: _Stream, lane: _Lane, blocks: torch.Tensor, slots: list[int]) -> None:
         current.wait_event(lane.last)

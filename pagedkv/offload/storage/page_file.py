@@ -16,7 +16,6 @@ from pagedkv.offload.storage.host_pool import PAGE_ALIGNMENT
 __all__ = ["PageFile"]
 
 _SEGMENT_BYTES = 256 << 20
-_MOST_PLACES = 2**31 - 1
 _MOST_IDLE_TRIES = 8
 """Calls in a row that move nothing of a page, after which it is given up."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -179,12 +178,13 @@ class PageFile:
         """Read or write all of a place; the bytes that were moved, fewer only at the end of the file."""
         start, done, num_idle = place * self._stride, 0, 0
         while done < self._stride:
+            was_direct = self._is_direct
             try:
                 moved = call(self._fd, page[done:], start + done)
             except InterruptedError:
                 moved = -1
             except OSError as error:
-                if error.errno != errno.EINVAL or not self._is_direct:
+                if error.errno != errno.EINVAL or not was_direct:
                     raise
                 self._use_page_cache()
                 continue
