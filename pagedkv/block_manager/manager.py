@@ -366,7 +366,8 @@ class BlockManager(CacheView):
     def end_page_in(self, page_in: PageIn) -> None:
         """Let go of a prefix: after its admission, or because nobody waits for it any more.
 
-        What is on its way comes nevertheless, and its blocks are not free before. A second call does nothing.
+        What is on its way comes nevertheless, and its blocks are not free before; what was not begun to be
+        read from a file, and nobody else waits for, stays there. A second call does nothing.
         """
         self._require_paging().end(page_in)
 

@@ -16,7 +16,7 @@ _SLACK = 64  # stale entries that a heap may always have
 
 
 class Replacement(Protocol):
-    """An order in which pages give way. Every call takes constant time."""
+    """An order in which pages give way. A call takes constant time, or logarithmic where it says so."""
 
     def __len__(self) -> int:
         """Pages in it."""

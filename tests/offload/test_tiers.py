@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pagedkv.block_ids import Int64s
 from pagedkv.errors import CorruptPage, InvariantError, OffloadError
 from pagedkv.events import Event, OffloadThrottled, PagesDropped, PagesMoved, PagesStored
+from pagedkv.offload.page_table import State
 from pagedkv.offload.tiers import PagedIn, PageTiers
 from pagedkv.traces import read_trace
 from tests.examples import examples
@@ -264,7 +265,7 @@ def test_a_page_that_cannot_be_written_is_lost_last_of_the_reserve() -> None:
     tiers.poll()
     tiers.check_integrity()
     assert tiers.num_host_pages == 3
-    assert tiers._table.num_in[5] == 1
+    assert tiers._table.num_in[State.STUCK] == 1
     mover.end_all(OffloadError("ENOSPC"))
     tiers.poll()
     pages = put(mover, tiers, d=3, e=4, f=5)
