@@ -69,12 +69,13 @@ class CpuCopier:
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots."""
-        _copy(self._blocks, blocks, self._slots, slots)
+        _copy(self._blocks, blocks.tolist(), self._slots, slots.tolist())
 
     def load(self, operation: int, slots: Int64s, blocks: Int64s) -> None:
         """Start to copy slots to blocks."""
         source, target = self._slots, self._blocks
-        self._thread.submit(operation, lambda: _copy(source, slots, target, blocks), is_read=True)
+        sources, targets = slots.tolist(), blocks.tolist()  # now: the arrays are the caller's
+        self._thread.submit(operation, lambda: _copy(source, sources, target, targets), is_read=True)
 
     def guard(self, slot: int) -> Callable[[], None]:  # noqa: ARG002
         """Nothing: a store has ended when its call returns."""
@@ -99,6 +100,6 @@ def _nothing() -> None:
     pass
 
 
-def _copy(source: Bytes, sources: Int64s, target: Bytes, targets: Int64s) -> None:
-    for i, j in zip(sources.tolist(), targets.tolist(), strict=True):
+def _copy(source: Bytes, sources: list[int], target: Bytes, targets: list[int]) -> None:
+    for i, j in zip(sources, targets, strict=True):
         np.copyto(target[j], source[i])

@@ -94,11 +94,13 @@ class IoPool:
             self._num_alive -= 1
             is_last = not self._num_alive
         if is_last:
-            if self._on_last_exit is not None:
-                self._on_last_exit()
-            with self._changed:
-                self._is_over = True
-                self._changed.notify_all()
+            try:
+                if self._on_last_exit is not None:
+                    self._on_last_exit()
+            finally:
+                with self._changed:
+                    self._is_over = True
+                    self._changed.notify_all()
 
     def _next(self) -> tuple[int, Job] | None:
         with self._changed:

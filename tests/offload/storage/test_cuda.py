@@ -1,7 +1,7 @@
 """CudaCopier: on a GPU where there is one; elsewhere with streams that do everything at once.
 
-The latter shows that pages go where they should, through staging buffers smaller than what is copied. It shows
-nothing about the order in which a GPU does it.
+The latter shows that pages go where they should, through staging buffers smaller than what is copied. It
+shows nothing about the order in which a GPU does it.
 """
 
 from contextlib import nullcontext

@@ -213,3 +213,27 @@ def test_what_cannot_be_had_is_refused_at_the_start(tmp_path: Path, quick_start)
             break
         time.sleep(0.01)
     assert threading.active_count() == num_threads
+
+
+def test_a_load_goes_where_it_was_sent(quick_start):
+    """The arrays that say where belong to whoever calls, who may change them before the copy begins."""
+    store = small_store()
+    before = fill_block(store, 0, seed=1)
+    mover = StorageMover.open(store, OffloadConfig(pinned_bytes=1 << 16))
+    mover.store(ids([0]), ids([2]))
+    begun, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        go.wait(20.0)
+
+    mover._copier._thread.submit(-1, hold, is_read=True)
+    assert begun.wait(20.0)
+    slots, blocks = ids([2]), ids([5])
+    mover.load(slots, blocks)
+    slots[0], blocks[0] = 3, 6
+    go.set()
+    assert [one.error for one in ended(mover, 2)] == [None, None]
+    assert block_bytes(store, 5) == before
+    assert not any(block_bytes(store, 6))
+    mover.close()
