@@ -56,6 +56,7 @@ class PageTable:
         self.key = array("q", [0]) * self.num_pages
         self.demoted_at = array("q", [0]) * self.num_pages
         self.busy = bytearray(self.num_pages)
+        self._is_spent = bytearray(self.num_pages)  # has no use for what a copy still uses
         self.num_in = [self.num_pages] + [0] * (len(State) - 1)
         self.num_on_host = 0
         self.spare_slots = list(range(num_slots - 1, -1, -1))
@@ -111,9 +112,17 @@ class PageTable:
         if not self.busy[page] and self.state[page] == State.LEAVING:
             self._free(page)
 
+    def written(self, page: int) -> None:
+        """The copy to its place has ended, whether or not it succeeded."""
+        self.end(page)
+        if self._is_spent[page]:
+            self.drop_slot(page)
+            self.drop_place(page)
+
     def drop_memory(self, page: int) -> None:
-        """Take slot and place back, unless another copy than the one that has just ended uses them."""
-        if self.busy[page] <= 1:
+        """Take slot and place back, when no other copy uses them than the one that has just ended."""
+        self._is_spent[page] = self.busy[page] > 1
+        if not self._is_spent[page]:
             self.drop_slot(page)
             self.drop_place(page)
 
@@ -167,6 +176,7 @@ class PageTable:
     def _free(self, page: int) -> None:
         self.drop_slot(page)
         self.drop_place(page)
+        self._is_spent[page] = False
         self.move(page, State.UNUSED)
         self._spare_pages.append(page)
 

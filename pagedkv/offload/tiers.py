@@ -53,6 +53,7 @@ class PageTiers:
             by default a quarter of those that pages can have.
 
     Attributes:
+        config: the settings.
         first_page: id of the first page.
         num_pages: page ids are first_page .. first_page + num_pages - 1; more than can be held at once.
         num_host_slots: pages that the host can hold, besides those on their way up.
@@ -75,6 +76,7 @@ class PageTiers:
             num_staging = min(config.queue_depth, num_slots // 4)
         if num_places:  # what comes from the file comes through a slot that no page keeps
             num_staging = max(num_staging, min(num_slots, 1))
+        self.config = config
         self._mover = mover
         self._clock = clock
         self._events = events

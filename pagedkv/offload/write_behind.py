@@ -115,7 +115,7 @@ class WriteBehind:
             else:
                 table.move(page, State.STUCK)
                 self._stuck[page] = None
-        table.end(page)
+        table.written(page)
         if (emit := self._events.emit) is not None:
             duration = self._clock.now_ns() - since
             emit(
