@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pagedkv.block_ids import Int32s
-from pagedkv.block_manager import BlockManager, Placement, PrefixHit
+from pagedkv.block_manager import BlockManager, PagedPrefix, Placement, PrefixHit
 from pagedkv.block_manager.token_ids import TokenIds, as_token_ids, require_block_ids, require_namespace
 from pagedkv.config import CacheConfig
 from pagedkv.errors import InvalidRequest
@@ -53,9 +53,13 @@ class TokenPrompt:
         """The prompt and what was generated behind it. Shape `[num_tokens + len(output_ids)]` (int32)."""
         return np.concatenate((self.token_ids, output_ids)) if len(output_ids) else self.token_ids
 
-    def hit(self, cache: BlockManager, output_ids: Int32s) -> PrefixHit:
+    def hit(self, cache: BlockManager, seq_id: int, output_ids: Int32s) -> PrefixHit:  # noqa: ARG002
         """What of it, and of what was generated behind it, the cache holds."""
         return cache.prefix_hit(self.tokens(output_ids), self.namespace)
+
+    def paged(self, cache: BlockManager, seq_id: int, output_ids: Int32s) -> PagedPrefix:  # noqa: ARG002
+        """What of it, and of what was generated behind it, is on the device or in pages below it."""
+        return cache.paged_prefix(self.tokens(output_ids), self.namespace)
 
     def admit(self, cache: BlockManager, seq_id: int, output_ids: Int32s, stop: int) -> Placement:
         """Make its first `stop` tokens, outputs included, a sequence of the cache."""
@@ -66,6 +70,9 @@ class TokenPrompt:
     ) -> Placement:
         """Add its tokens `start` .. `stop` - 1, outputs included, to a sequence of the cache."""
         return cache.append(seq_id, self.tokens(output_ids)[start:stop])
+
+    def name_outputs(self, cache: BlockManager, seq_id: int, num_tokens: int) -> None:
+        """Nothing: the cache knows blocks by their tokens."""
 
 
 class KeyPrompt:
@@ -98,15 +105,19 @@ class KeyPrompt:
         """Nothing: they are not known."""
         return NO_TOKENS
 
-    def hit(self, cache: BlockManager, output_ids: Int32s) -> PrefixHit:
-        """What of it the cache holds; what was generated behind it has no ids."""
+    def hit(self, cache: BlockManager, seq_id: int, output_ids: Int32s) -> PrefixHit:
+        """What of it, and of what was generated behind it, the cache holds."""
         length = self.num_tokens + len(output_ids)
-        return cache.prefix_hit_keys(self._ids(cache, self.num_tokens), num_tokens=length)
+        return cache.prefix_hit_keys(self._ids(cache, seq_id, length), num_tokens=length)
+
+    def paged(self, cache: BlockManager, seq_id: int, output_ids: Int32s) -> PagedPrefix:
+        """What of it, and of what was generated behind it, is on the device or in pages below it."""
+        length = self.num_tokens + len(output_ids)
+        return cache.paged_prefix_keys(self._ids(cache, seq_id, length), num_tokens=length)
 
     def admit(self, cache: BlockManager, seq_id: int, output_ids: Int32s, stop: int) -> Placement:  # noqa: ARG002
         """Make its first `stop` tokens, outputs included, a sequence of the cache."""
-        ids = self._ids(cache, min(stop, self.num_tokens))
-        return cache.admit_keys(seq_id, ids, num_prompt_tokens=stop)
+        return cache.admit_keys(seq_id, self._ids(cache, seq_id, stop), num_prompt_tokens=stop)
 
     def append(
         self,
@@ -117,13 +128,31 @@ class KeyPrompt:
         stop: int,
     ) -> Placement:
         """Add its tokens `start` .. `stop` - 1, outputs included, to a sequence of the cache."""
-        first = start // cache.config.block_size
-        ids = self._ids(cache, min(stop, self.num_tokens))[first:]
+        ids = self._ids(cache, seq_id, stop)[start // cache.config.block_size :]
         return cache.append_keys(seq_id, ids, num_tokens=stop - start)
 
-    def _ids(self, cache: BlockManager, num_tokens: int) -> Sequence[Hashable]:
-        """Ids of the full blocks of its first tokens."""
-        return self.block_ids[: num_tokens // cache.config.block_size]
+    def name_outputs(self, cache: BlockManager, seq_id: int, num_tokens: int) -> None:
+        """Let the blocks of a sequence be found again by itself, if there are pages to keep them in.
+
+        Args:
+            cache: the cache.
+            seq_id: the sequence.
+            num_tokens: its computed tokens.
+        """
+        if cache.tiers is not None:
+            cache.register_keys(seq_id, self._ids(cache, seq_id, num_tokens))
+
+    def _ids(self, cache: BlockManager, seq_id: int, num_tokens: int) -> Sequence[Hashable]:
+        """Ids of the full blocks of the first tokens.
+
+        A trace has none for generated tokens, and none for some prompts. Where pages can be kept, these
+        blocks get ids that are the sequence's own, by which it finds them when it comes back.
+        """
+        size = cache.config.block_size
+        ids, num_full = self.block_ids[: min(num_tokens, self.num_tokens) // size], num_tokens // size
+        if len(ids) == num_full or cache.tiers is None:
+            return ids
+        return [*ids, *((seq_id, place) for place in range(len(ids), num_full))]
 
 
 Prompt = TokenPrompt | KeyPrompt

@@ -244,6 +244,26 @@ class BlockManager(CacheView):
         self._emit_appended(1, num_tokens, len(copies))
         return Placement(0, copies)
 
+    def register_keys(self, seq_id: int, block_ids: Sequence[Hashable]) -> None:
+        """Let the leading full blocks of a sequence be found by ready ids, also those of decoded tokens.
+
+        Args:
+            seq_id: a live sequence, whose KV is computed.
+            block_ids: prefix-chained ids of its blocks, in order; fewer, where the rest is not to be shared.
+
+        Raises:
+            UnknownSequence: it is not live.
+            InvalidRequest: ids that are not hashable, None, or not distinct.
+            ConfigError: the cache compares tokens.
+        """
+        if self.config.prefix_keys != "ids":
+            raise ConfigError('register_keys needs CacheConfig(prefix_keys="ids")')
+        sequences = self._sequences
+        row = sequences.row(seq_id)
+        full = _checked_ids(block_ids, int(sequences.num_tokens[row]) // self._block_size)
+        if self._ids is not None and sequences.namespaces[row] is not None:
+            self._insert_ids(self._ids, full, array("q", sequences.tables[row, : len(full)].tolist()))
+
     def append_batch(self, seq_ids: Sequence[int], token_ids: TokenIds) -> BatchPlacement:
         """One decode step: add one token behind each of the sequences. O(new blocks) plus vector operations.
 

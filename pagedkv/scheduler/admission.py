@@ -1,10 +1,11 @@
 """Which waiting requests begin: in order, through the gates, as far as there are blocks."""
 
-from pagedkv.block_manager import BlockManager
+from pagedkv.block_manager import BlockManager, PrefixHit
 from pagedkv.config import SchedulerConfig
 from pagedkv.errors import OutOfBlocks
 from pagedkv.events import BatchLimited, RequestHeld, RequestPromoted, RequestStarted
 from pagedkv.scheduler.gates import AdaptiveLimit, FixedLimit, LengthBuckets, MergeWindow
+from pagedkv.scheduler.paging import Paging
 from pagedkv.scheduler.running import Plan, Running
 from pagedkv.scheduler.state import Held, RequestState, Status
 from pagedkv.scheduler.step import Chunk
@@ -13,6 +14,8 @@ from pagedkv.scheduler.waiting import WaitingQueue
 __all__ = ["Admission"]
 
 _MOST_LOOKED_AT = 256  # in a step
+_MOST_AHEAD = 16  # waiting requests whose pages may be brought before their turn
+_AWAITS = "its pages are on their way to the device"
 _LOOKS_BETWEEN_COUNTS = 64  # of the blocks that one needs, while there are fewer than it needed
 
 
@@ -27,18 +30,25 @@ class Admission:
         config: the settings.
         waiting: who waits.
         running: who runs.
+        paging: what brings back the pages of those that wait.
 
     Attributes:
         explains: whether a `RequestHeld` event says why a request is not admitted.
     """
 
     def __init__(
-        self, cache: BlockManager, config: SchedulerConfig, waiting: WaitingQueue, running: Running
+        self,
+        cache: BlockManager,
+        config: SchedulerConfig,
+        waiting: WaitingQueue,
+        running: Running,
+        paging: Paging,
     ) -> None:
         self._cache = cache
         self._config = config
         self._waiting = waiting
         self._running = running
+        self._paging = paging
         self._window = MergeWindow(config.batch_merge_window_ms, config.max_batch_tokens)
         self._buckets = LengthBuckets(config.length_buckets)
         most = min(config.max_running, config.max_batch_tokens)  # so that all decode in every step
@@ -58,10 +68,14 @@ class Admission:
         return self._window.opens_ns if self._waiting else None
 
     def admit(self, plan: Plan) -> None:
-        """Let requests begin in this step."""
+        """Let requests begin in this step, and bring pages for those whose turn comes later."""
         if not self._waiting:
             return
         self._looks += 1
+        self._admit(plan)
+        self._paging.ask_ahead(self._waiting.first(_MOST_AHEAD), self._room(self._watermark))
+
+    def _admit(self, plan: Plan) -> None:
         self._promote(plan.now_ns)
         self._num_promised = self._running.num_promised_blocks()
         num_running = self._running.num_sequences
@@ -109,6 +123,8 @@ class Admission:
 
     def _is_in_line(self, request: RequestState) -> bool:
         """Whether a request that was held is overtaken by those that begin behind it."""
+        if self._paging.is_awaited_by(request):
+            return False  # it does not take long, and does not depend on who runs
         return self._window.reason(request) is None and self._buckets.reason(request) is None
 
     def _is_next(self, request: RequestState) -> bool:
@@ -123,20 +139,25 @@ class Admission:
 
     def _begin(self, plan: Plan, request: RequestState) -> str | None:
         """Admit the first piece of a request, or say why not."""
+        if self._paging.awaits(request, plan.now_ns):
+            return _AWAITS
         num_kept = self._watermark if len(self._running) else 0
-        room = self._cache.pool.num_free - self._num_promised - num_kept
+        room = self._room(num_kept)
         if (held := request.held) is not None and room < held.num_blocks and self._looks < held.until:
             return f"{held.num_blocks} blocks needed, {room} to be had"
         leader = request.sequences[0]
         is_group = len(request.sequences) > 1
         outputs = leader.output_ids[:0] if is_group else leader.output_ids
         prompt, length = request.request.prompt, request.request.prompt.num_tokens + len(outputs)
-        hit = prompt.hit(self._cache, outputs)
-        size = self._cache.config.block_size
-        needed = self._running.num_blocks_to_come(request) - hit.num_tokens // size + hit.num_idle_blocks
+        hit = prompt.hit(self._cache, leader.seq_id, outputs)
+        while (needed := self._num_needed(request, hit)) > room and self._paging.reclaim(request):
+            room = self._room(num_kept)
+            hit = prompt.hit(self._cache, leader.seq_id, outputs)
         if needed > room:
             request.held = Held(needed, self._looks + _LOOKS_BETWEEN_COUNTS)
             return f"{needed} blocks needed, {room} to be had ({num_kept} are kept by the watermark)"
+        if self._paging.ask(request, plan.now_ns):
+            return _AWAITS
         num_tokens = min(length - hit.num_tokens, plan.num_tokens, self._config.max_chunk_tokens or length)
         if num_tokens < length - hit.num_tokens and not self._config.chunked_prefill:
             return f"{length - hit.num_tokens} tokens to compute at once, {plan.num_tokens} left in this step"
@@ -153,10 +174,20 @@ class Admission:
         self._num_promised += self._running.num_blocks_to_come(request)
         return None
 
+    def _num_needed(self, request: RequestState, hit: PrefixHit) -> int:
+        """Free blocks that a request takes until all its tokens are computed."""
+        num_reused = hit.num_tokens // self._cache.config.block_size
+        return self._running.num_blocks_to_come(request) - num_reused + hit.num_idle_blocks
+
+    def _room(self, num_kept: int) -> int:
+        """Blocks that a request may take, besides those that are promised or kept."""
+        return self._cache.pool.num_free - self._num_promised - num_kept
+
     def _started(self, request: RequestState, num_tokens: int, num_cached: int, now_ns: int) -> None:
         is_resumed = request.first_scheduled_ns is not None
         request.sequences[0].begin()
         self._waiting.remove(request)
+        self._paging.begins(request)
         self._buckets.admitted(request)
         self._running.prefilling[request] = None
         request.status, request.held, request.num_ended_before = Status.PREFILLING, None, -1

@@ -11,6 +11,7 @@ from pagedkv.events import RequestHeld, RequestPreempted, RequestPromoted
 from pagedkv.request import RequestId
 from pagedkv.scheduler.decode_batch import DecodeBatch, Members
 from pagedkv.scheduler.order import rank_by
+from pagedkv.scheduler.paging import Paging
 from pagedkv.scheduler.state import RequestState, SequenceState, Status
 from pagedkv.scheduler.step import Chunk, Decodes
 from pagedkv.scheduler.token_table import TokenTable
@@ -57,6 +58,7 @@ class Running:
         config: the settings.
         table: the generated tokens.
         waiting: where those go that lose their blocks.
+        paging: what brings back the pages of those that wait.
 
     Attributes:
         batch: those that decode.
@@ -69,12 +71,18 @@ class Running:
     """
 
     def __init__(
-        self, cache: BlockManager, config: SchedulerConfig, table: TokenTable, waiting: WaitingQueue
+        self,
+        cache: BlockManager,
+        config: SchedulerConfig,
+        table: TokenTable,
+        waiting: WaitingQueue,
+        paging: Paging,
     ) -> None:
         self._cache = cache
         self._config = config
         self._table = table
         self._waiting = waiting
+        self._paging = paging
         self.rank = rank_by(config.policy)
         self.batch = DecodeBatch()
         self.prefilling: dict[RequestState, None] = {}
@@ -106,7 +114,8 @@ class Running:
             try:
                 placed = self._cache.append_batch(members.seq_ids, tokens)
             except OutOfBlocks as lack:
-                self._preempt_last(None, lack, plan.now_ns)
+                if not self._paging.reclaim(None):
+                    self._preempt_last(None, lack, plan.now_ns)
                 continue
             rows = members.rows
             plan.decodes = Decodes(
@@ -198,6 +207,9 @@ class Running:
         num_lost = self._num_computed(request, in_flight)
         self.remove(request)
         for sequence in request.sequences:
+            if sequence.is_placed and not in_flight:
+                num_tokens = self._cache.num_tokens(sequence.seq_id)
+                request.request.prompt.name_outputs(self._cache, sequence.seq_id, num_tokens)
             self.release(sequence)
         request.num_preemptions += 1
         request.num_lost_tokens += num_lost
@@ -255,6 +267,8 @@ class Running:
             try:
                 return ask()
             except OutOfBlocks as lack:
+                if self._paging.reclaim(None):
+                    continue
                 last = max(self.prefilling, key=self.rank)
                 if last is request:
                     return None
@@ -266,6 +280,8 @@ class Running:
             try:
                 return ask()
             except OutOfBlocks as lack:
+                if self._paging.reclaim(None):
+                    continue
                 if self._preempt_last(request, lack, now_ns) is request:
                     return None
 

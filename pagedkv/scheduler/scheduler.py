@@ -17,6 +17,8 @@ from pagedkv.events import EventStream, RequestFinished, RequestQueued, StepComm
 from pagedkv.logs import attach_scheduler_if_asked
 from pagedkv.request import Request, RequestId
 from pagedkv.scheduler.admission import Admission
+from pagedkv.scheduler.order import rank_by
+from pagedkv.scheduler.paging import Paging
 from pagedkv.scheduler.running import Plan, Running
 from pagedkv.scheduler.state import FinishReason, RequestState, SequenceState, Status
 from pagedkv.scheduler.step import ScheduledStep, StepResult
@@ -55,9 +57,10 @@ class Scheduler:
         max_wait_ns = None if config.max_wait_ms is None else round(config.max_wait_ms * _NS_PER_MS)
         self._requests: dict[RequestId, RequestState] = {}
         self._sequences: dict[int, SequenceState] = {}
-        self._waiting = WaitingQueue(lambda request: self._running.rank(request), max_wait_ns)
-        self._running = Running(cache, config, self._table, self._waiting)
-        self._admission = Admission(cache, config, self._waiting, self._running)
+        self._waiting = WaitingQueue(rank_by(config.policy), max_wait_ns)
+        self._paging = Paging(cache, clock, rank_by(config.policy))
+        self._running = Running(cache, config, self._table, self._waiting, self._paging)
+        self._admission = Admission(cache, config, self._waiting, self._running, self._paging)
         self._in_flight: tuple[ScheduledStep, Plan] | None = None
         self._copies: list[tuple[int, int]] = []  # of forks since the last step
         self._num_added = 0
@@ -148,6 +151,7 @@ class Scheduler:
             ) from None
         if request.status is Status.WAITING:
             self._waiting.remove(request)
+            self._paging.leaves(request)
         self._any_aborted = True
         for sequence in list(request.sequences):
             self._end(sequence, "abort")
@@ -165,6 +169,7 @@ class Scheduler:
         """
         if self._in_flight is not None:
             raise InvalidRequest(f"step {self._in_flight[0].number} is in flight: commit it, or fail it")
+        self._paging.poll()
         plan = Plan(self.clock.now_ns(), self.config.max_batch_tokens)
         num_pressed = self._running.num_pressed
         try:
@@ -196,6 +201,9 @@ class Scheduler:
         self._in_flight = None
         self.cache.retire_step(step.number)
         now_ns = self.clock.now_ns()
+        if step.chunks:
+            num_prompt_tokens = step.num_tokens - len(step.decodes)
+            self._paging.speed.observe(num_prompt_tokens, step.num_tokens, now_ns - plan.now_ns)
         for chunk in step.chunks:
             chunk.sequence.num_computed = chunk.stop
         sequences, rows, tokens = _sampled(step, plan, token_ids, self._any_aborted)
@@ -273,7 +281,8 @@ class Scheduler:
         live = [request_id for request_id in preempted if request_id in self._requests]
         if not plan.decodes.seq_ids and not plan.chunks:
             self._copies.extend(plan.copies)
-            return ScheduledStep(preempted=live, wake_ns=self._admission.opens_ns)
+            awaits_pages = self._paging is not None and self._paging.any_in_flight
+            return ScheduledStep(preempted=live, wake_ns=self._admission.opens_ns, awaits_pages=awaits_pages)
         number = self.cache.begin_step(plan.decodes.seq_ids) if plan.decodes.seq_ids else 0
         if plan.chunks:  # retired with this number, the decoding ones are, too
             number = self.cache.begin_step([chunk.sequence.seq_id for chunk in plan.chunks])
@@ -406,6 +415,7 @@ class Scheduler:
                 finished.append(request)
                 if request.status is Status.WAITING:  # it lost its blocks when this step branched
                     self._waiting.remove(request)
+                    self._paging.leaves(request)
                 self._finish(request, now_ns)
         return finished
 

@@ -79,6 +79,7 @@ class ScheduledStep:
         copies: (source block, destination block), to run in order before any KV is written.
         preempted: requests that lost their blocks since the last step.
         wake_ns: for an empty step with requests that wait on purpose: when it is worth asking again.
+        awaits_pages: for an empty step: whether pages are on their way that requests wait for.
     """
 
     number: int = 0
@@ -87,6 +88,7 @@ class ScheduledStep:
     copies: Sequence[tuple[int, int]] = ()
     preempted: Sequence[RequestId] = ()
     wake_ns: int | None = None
+    awaits_pages: bool = False
 
     @property
     def num_tokens(self) -> int:

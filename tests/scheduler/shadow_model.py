@@ -6,7 +6,7 @@ import numpy as np
 
 from pagedkv.scheduler import ScheduledStep, Scheduler, SequenceState, StepResult
 
-__all__ = ["ShadowModel", "drain"]
+__all__ = ["Prefix", "ShadowModel", "drain"]
 
 Prefix = tuple[int, ...]
 Choose = Callable[[SequenceState], int]
@@ -17,18 +17,21 @@ class ShadowModel:
 
     Every token of a step looks at all tokens before it through the block table, as attention does, and they
     have to be the right ones.
+
+    Attributes:
+        slots: what each slot of the device was computed from; None if nothing was.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._cache = scheduler.cache
         config = self._cache.config
         self._size = config.block_size
-        self._slots: list[Prefix | None] = [None] * (config.num_blocks * config.block_size)
+        self.slots: list[Prefix | None] = [None] * (config.num_blocks * config.block_size)
 
     def run(self, step: ScheduledStep) -> None:
         """Copy, write, and then look."""
         for source, target in step.copies:
-            self._slots[target * self._size : (target + 1) * self._size] = self._slots[
+            self.slots[target * self._size : (target + 1) * self._size] = self.slots[
                 source * self._size : (source + 1) * self._size
             ]
         reads: list[tuple[list[int], Prefix]] = []
@@ -39,17 +42,17 @@ class ShadowModel:
             assert len(tokens) == sequence.num_tokens
             slots = self._row_slots(int(step.decodes.rows[at]), position + 1)
             assert int(step.decodes.slot_mapping[at]) == slots[-1]
-            self._slots[slots[-1]] = tokens
+            self.slots[slots[-1]] = tokens
             reads.append((slots, tokens))
         for sequence, start, stop, _, row in step.chunks:
             tokens = tuple(sequence.token_ids(0, stop).tolist())
             slots = self._row_slots(row, stop)
             for position in range(start, stop):
-                self._slots[slots[position]] = tokens[: position + 1]
+                self.slots[slots[position]] = tokens[: position + 1]
             reads.append((slots, tokens))
         for slots, tokens in reads:
             for position, slot in enumerate(slots):
-                assert self._slots[slot] == tokens[: position + 1], f"slot {slot} at position {position}"
+                assert self.slots[slot] == tokens[: position + 1], f"slot {slot} at position {position}"
 
     def _row_slots(self, row: int, num_tokens: int) -> list[int]:
         blocks = self._cache.block_tables[row].tolist()

@@ -1,5 +1,6 @@
 """Random lives of requests: samples, beams, preemptions, aborts and failed steps, on shadow memory."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,18 @@ from hypothesis.stateful import (
 
 from pagedkv.block_manager import BlockManager
 from pagedkv.clock import VirtualClock
-from pagedkv.config import CacheConfig, SchedulerConfig
+from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
 from pagedkv.errors import RequestRefused
 from pagedkv.events import RequestPreempted, StepCommitted, StepScheduled
+from pagedkv.offload.tiers import PageTiers
 from pagedkv.request import Request, TokenPrompt
 from pagedkv.scheduler import ScheduledStep, Scheduler, SequenceState, StepResult
 from tests.scheduler.shadow_model import ShadowModel
+from tests.scheduler.shadow_mover import ShadowMover
 
 NUM_TOKENS = 3  # so few different ones that prefixes meet
 STOP = 2
+TOKEN_NS = 3_000_000  # longer than a page takes, so that pages are worth bringing
 
 configs = st.fixed_dictionaries(
     {
@@ -40,6 +44,18 @@ configs = st.fixed_dictionaries(
     }
 )
 
+tiers = st.fixed_dictionaries(
+    {
+        "num_slots": st.integers(1, 8),
+        "num_places": st.integers(0, 8),
+        "seed": st.none() | st.integers(0, 2**16),
+        "policy": st.sampled_from(("lru", "arc", "fifo")),
+        "prefetch_blocks": st.sampled_from((0, 2, 8)),
+        "queue_depth": st.sampled_from((1, 4)),
+        "page_in_timeout_ms": st.sampled_from((0.0, 5.0, 2000.0)),
+    }
+)
+
 
 class Lives(RuleBasedStateMachine):
     """Requests come, run, branch, are cut short; every step is checked on shadow memory."""
@@ -50,11 +66,21 @@ class Lives(RuleBasedStateMachine):
         prefix_caching=st.booleans(),
         fork_mode=st.sampled_from(("lazy", "eager")),
         config=configs,
+        tiers=st.none() | tiers,
     )
-    def make(self, config: dict[str, Any], **cache: Any) -> None:
+    def make(self, config: dict[str, Any], tiers: dict[str, Any] | None = None, **cache: Any) -> None:
         self.clock = VirtualClock()
-        self.scheduler = Scheduler(BlockManager(CacheConfig(**cache)), SchedulerConfig(**config), self.clock)
+        mover, factory = None, None
+        if tiers is not None and cache["prefix_caching"]:
+            sizes = {name: tiers[name] for name in ("num_slots", "num_places", "seed")}
+            mover = ShadowMover(self.clock, **sizes)
+            settings = {name: value for name, value in tiers.items() if name not in sizes}
+            factory = partial(PageTiers, mover, OffloadConfig(**settings), clock=self.clock)
+        blocks = BlockManager(CacheConfig(**cache), factory)
+        self.scheduler = Scheduler(blocks, SchedulerConfig(**config), self.clock)
         self.model = ShadowModel(self.scheduler)
+        if mover is not None:
+            mover.attach(self.model.slots, blocks.config.block_size)
         self.told: list[object] = []
         self.scheduler.events.attach(self.told.append)
         self.step: ScheduledStep | None = None
@@ -86,6 +112,15 @@ class Lives(RuleBasedStateMachine):
         else:
             self.asked[self.next_id - 1] = request
 
+    @precondition(lambda self: self.asked)
+    @rule(pick=st.integers(0, 7), more=st.lists(st.integers(0, NUM_TOKENS - 1), max_size=3))
+    def add_again(self, pick: int, more: list[int]) -> None:
+        """A prompt that came before, as the next turn of a conversation has it."""
+        every = list(self.asked.values())
+        prompt = every[pick % len(every)].prompt
+        assert isinstance(prompt, TokenPrompt)
+        self.add([*prompt.token_ids.tolist(), *more], 2, 1, 0, False)
+
     @precondition(lambda self: self.step is None)
     @rule(ms=st.integers(0, 10))
     def schedule(self, ms: int) -> None:
@@ -110,6 +145,7 @@ class Lives(RuleBasedStateMachine):
         assert self.step is not None
         step, self.step = self.step, None
         self.model.run(step)
+        self.clock.advance(step.num_tokens * TOKEN_NS)
         rng = np.random.default_rng(seed)
         sampling = step.sampling()
         tokens = rng.integers(0, NUM_TOKENS, len(sampling)).astype(np.int32)
@@ -188,8 +224,18 @@ class Lives(RuleBasedStateMachine):
         self.ended[request_id] = how
 
     def _check_home(self) -> None:
-        pool = self.scheduler.cache.pool
-        assert pool.num_free == pool.num_blocks
+        """All blocks are free, but those that pages are being brought to, or wait in for their request."""
+        cache = self.scheduler.cache
+        if cache.tiers is None or not self.scheduler.requests:
+            self._settle_pages()
+            assert cache.pool.num_free == cache.pool.num_blocks
+
+    def _settle_pages(self) -> None:
+        """Let everything that is on its way come."""
+        cache = self.scheduler.cache
+        while cache.tiers is not None and cache.tiers.num_rising:
+            self.clock.advance(1_000_000)
+            cache.poll_page_ins()
 
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):
@@ -222,6 +268,28 @@ def test_lives_of_requests() -> None:
     """Whatever comes, branches, fails and is aborted: reads are right, and everything ends and comes home."""
     run_state_machine_as_test(
         Lives, settings=settings(max_examples=80, stateful_step_count=40, deadline=None)
+    )
+
+
+class PagedLives(Lives):
+    """The same over tiers below a small pool, where most prompts come again and find pages."""
+
+    @initialize(
+        num_blocks=st.integers(4, 8),
+        block_size=st.integers(1, 2),
+        config=configs,
+        tiers=tiers,
+        num_slots=st.integers(4, 24),
+    )
+    def make(self, config: dict[str, Any], tiers: dict[str, Any], num_slots: int, **cache: Any) -> None:  # type: ignore[override]
+        settled = {**cache, "prefix_caching": True, "fork_mode": "lazy"}
+        super().make(config, {**tiers, "num_slots": num_slots}, **settled)
+
+
+def test_lives_over_pages() -> None:
+    """Whatever is evicted, comes back, fails and is late: reads are right, and everything ends."""
+    run_state_machine_as_test(
+        PagedLives, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
 
 
