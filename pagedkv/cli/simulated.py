@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pagedkv.cli import offload_options
 from pagedkv.cli.arguments import natural, positive
+from pagedkv.cli.offload_options import OFFLOAD, offload_config
 from pagedkv.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pagedkv.offload.stats import OffloadStats
     from pagedkv.replay import Progress
     from pagedkv.simulate import SimulationResult
     from pagedkv.traces import Trace
@@ -36,6 +39,7 @@ _SCHEDULER = (
     "length_buckets",
     "adaptive_batch_size",
 )
+_TIERS = ("pinned_bytes", "nvme_bytes", "prefetch_blocks", "policy", "queue_depth")
 _OTHERS = (
     "device_profile",
     "model_shape",
@@ -85,6 +89,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="bounds of prompt lengths that begin together",
     )
     add("--adaptive-batch-size", action="store_true", default=None, help="fewer at once after preemptions")
+    offload_options.add_options(parser)
 
 
 def refuse_options(arguments: argparse.Namespace) -> None:
@@ -93,10 +98,10 @@ def refuse_options(arguments: argparse.Namespace) -> None:
     Raises:
         ConfigError: one was given.
     """
-    for name in (*_OTHERS, *_SCHEDULER):
+    for name in (*_OTHERS, *_SCHEDULER, *OFFLOAD):
         if getattr(arguments, name) is not None:
-            option = _OPTIONS.get(name, name).replace("_", "-")
-            raise ConfigError(f"--{option} belongs to --mode simulated; the mode is {arguments.mode}")
+            option = OFFLOAD.get(name) or f"--{_OPTIONS.get(name, name).replace('_', '-')}"
+            raise ConfigError(f"{option} belongs to --mode simulated; the mode is {arguments.mode}")
 
 
 _OPTIONS = {"watermark_ratio": "watermark", "batch_merge_window_ms": "merge_window_ms"}
@@ -138,7 +143,10 @@ def run(
         "sample_interval_ms": arguments.sample_interval_ms or 1000,
         "seed": arguments.seed or 0,
     }
-    result = simulate(trace, cache=cache, scheduler=scheduler, progress=progress, **served, **how)
+    offload = offload_config(arguments)
+    result = simulate(
+        trace, cache=cache, scheduler=scheduler, offload=offload, progress=progress, **served, **how
+    )
     about: dict[str, object] = {
         "mode": SIMULATED[0],
         "trace": trace.name,
@@ -151,6 +159,8 @@ def run(
     about |= {"device_profile": served["device"], "model_shape": served["model"]}
     about |= {"num_devices": served["num_devices"]} | how
     about |= {name: getattr(scheduler, name) for name in _SCHEDULER}
+    if offload is not None:
+        about["tiers"] = {name: getattr(offload, name) for name in _TIERS}
     return result, about | ({"failed_requests": trace.num_failed} if trace.num_failed else {})
 
 
@@ -194,7 +204,23 @@ def rows(result: "SimulationResult") -> list[tuple[str, str]]:
         ("most blocks at once", f"{result.peak_blocks:,}"),
         ("blocks saved by sharing", f"{found['sharing_saving']:.2%}"),
         ("fragmentation: mean / max", " / ".join(_share(ppm) for ppm in wasted)),
+        *(() if result.offload is None else _offload_rows(result.offload)),
     ]  # fmt: skip
+
+
+def _offload_rows(stats: "OffloadStats") -> list[tuple[str, str]]:
+    in_time = stats.num_in_time / max(1, stats.num_in_time + stats.num_late)
+    moved = " / ".join(f"{stats.num_bytes[route] / 2**30:,.1f}" for route in stats.num_bytes)
+    return [
+        ("evicted blocks: kept / refused", f"{stats.num_page_outs:,} / {stats.num_refused:,}"),
+        ("pages given up for room", f"{stats.num_dropped:,}"),
+        ("paged in / of these from the file", f"{stats.num_page_ins:,} / {stats.num_from_file:,}"),
+        ("paged in again soon after", f"{stats.num_again:,}"),
+        ("there before their request's turn", f"{in_time:.1%}"),
+        ("waited for by requests (ms)", f"{stats.awaited_ns / _NS_PER_MS:,.1f}"),
+        ("copies held back", f"{stats.num_throttled:,}"),
+        (f"moved (GiB): {' / '.join(stats.num_bytes)}", moved),
+    ]
 
 
 def _served(arguments: argparse.Namespace) -> dict[str, Any]:

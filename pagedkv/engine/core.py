@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineCore"]
 
+_LONGEST_WAIT_S = 0.05  # for pages, before requests that came meanwhile are looked at
+
 
 class EngineCore:
     """Serves requests by a scheduler and what executes its steps.
@@ -62,7 +64,9 @@ class EngineCore:
         self._intake = Intake(scheduler.cache.config, limits or ModelLimits(), tokenizer, seed)
         self._registry = Registry()
         self._mail = Mailboxes()
-        self._stats = StatsFold(scheduler.cache.internal_fragmentation)
+        self._stats = StatsFold(
+            scheduler.cache.internal_fragmentation, with_offload=scheduler.cache.tiers is not None
+        )
         scheduler.events.attach(self._stats)
         self._numbers = count()
         self._forsaken: deque[tuple[RequestId, deque[RequestOutput]]] = deque()
@@ -166,8 +170,11 @@ class EngineCore:
         """
         self._require_open()
         step = self._advance()
-        self._idle.stepped(is_idle=not step and step.wake_ns is None)
-        if step.wake_ns is not None:
+        self._idle.stepped(is_idle=not step and step.wake_ns is None and not step.awaits_pages)
+        tiers = self.scheduler.cache.tiers
+        if step.awaits_pages and tiers is not None:
+            tiers.wait(_LONGEST_WAIT_S)
+        elif step.wake_ns is not None:
             self.scheduler.clock.sleep_until(step.wake_ns)
 
     def forsake(self, request_ids: Sequence[RequestId], box: deque[RequestOutput]) -> None:
@@ -200,6 +207,8 @@ class EngineCore:
             self._registry.finish(self.scheduler.abort(request_id))
         self._is_closed = True
         self.scheduler.events.detach(self._stats)
+        if (tiers := self.scheduler.cache.tiers) is not None:
+            tiers.close()
         self._executor.close()
 
     def __enter__(self) -> Self:

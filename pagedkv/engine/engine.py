@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from pagedkv.clock import Clock
-    from pagedkv.config import CacheConfig, SchedulerConfig
+    from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
 
 __all__ = ["Engine", "Progress"]
 
@@ -38,7 +38,7 @@ class Engine(EngineCore):
         *,
         cache: "CacheConfig | None" = None,
         scheduler: "SchedulerConfig | None" = None,
-        offload: None = None,
+        offload: "OffloadConfig | None" = None,
         dtype: Any = "auto",
         device: Any = None,
         revision: str = "main",
@@ -53,7 +53,7 @@ class Engine(EngineCore):
             path_or_name: a folder with a configuration and safetensors, or a name on the Hub.
             cache: settings of the cache; None for as many blocks of 16 tokens as fit, and are of use.
             scheduler: settings of the scheduler; None for the usual ones.
-            offload: nothing but None yet.
+            offload: memory below the device for blocks that are evicted; None for none.
             dtype: of weights and KV: "float32", "float16", "bfloat16", or "auto", as the model was saved.
             device: where to; None for the GPU if there is one.
             revision: branch, tag or commit on the Hub.

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from os import PathLike
 from secrets import randbits
@@ -9,19 +10,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pagedkv.block_manager import BlockManager
 from pagedkv.clock import Clock, WallClock
-from pagedkv.config import CacheConfig, SchedulerConfig
+from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
 from pagedkv.engine.executor import Executor
 from pagedkv.engine.intake import ModelLimits
 from pagedkv.errors import ConfigError
+from pagedkv.offload.tiers import PageTiers
 from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.scheduler import Scheduler
 
 if TYPE_CHECKING:
+    from pagedkv.kv_store import KVStore
     from pagedkv.models import LoadedModel, Ranks
 
 __all__ = ["Parts", "load_parts"]
 
 _BLOCK_SIZE = 16
+_NOT_SHARED = (
+    "offload is set and several processes share the model: pages come back at other times on each, and they "
+    "have to take the same steps; leave offload out, or run one process"
+)
 
 
 class Parts(NamedTuple):
@@ -39,7 +46,7 @@ def load_parts(
     *,
     cache: CacheConfig | None,
     scheduler: SchedulerConfig | None,
-    offload: object,
+    offload: OffloadConfig | None,
     dtype: Any,
     device: Any,
     revision: str,
@@ -55,7 +62,7 @@ def load_parts(
         ModelError: the model cannot be loaded or served.
         PoolTooLarge: the memory of the blocks cannot be had.
     """
-    _require_possible(offload, cache)
+    _require_possible(offload, cache, tensor_parallel_size)
     from pagedkv.models import Ranks, load_model
 
     ranks = Ranks.start(tensor_parallel_size, device)
@@ -69,7 +76,12 @@ def load_parts(
     )
     scheduling = scheduler or SchedulerConfig()
     settled = _settled_cache(cache, loaded, scheduling, ranks)
-    return _parts(loaded, settled, scheduling, clock or WallClock(), seed, ranks)
+    clock = clock or WallClock()
+    if ranks is not None:
+        if offload is not None:
+            raise ConfigError(_NOT_SHARED)
+        return _shared_parts(loaded, settled, scheduling, clock, seed, ranks)
+    return _parts(loaded, settled, scheduling, offload, clock, seed)
 
 
 def _settled_cache(
@@ -100,21 +112,46 @@ def _parts(
     loaded: "LoadedModel",
     cache: CacheConfig,
     scheduling: SchedulerConfig,
+    offload: OffloadConfig | None,
     clock: Clock,
     seed: int | None,
-    ranks: "Ranks | None",
+) -> Parts:
+    from pagedkv.models import TorchExecutor, make_kv_store
+
+    store = make_kv_store(loaded.spec, num_blocks=cache.num_blocks, block_size=cache.block_size)
+    blocks = BlockManager(cache) if offload is None else _tiered(cache, offload, clock, store)
+    try:
+        executor = TorchExecutor(loaded, blocks, store=store, max_batch=scheduling.max_running)
+    except BaseException:
+        if blocks.tiers is not None:
+            blocks.tiers.close()
+        raise
+    return Parts(executor, Scheduler(blocks, scheduling, clock), loaded.tokenizer, _limits(loaded), seed)
+
+
+def _tiered(cache: CacheConfig, offload: OffloadConfig, clock: Clock, store: "KVStore") -> BlockManager:
+    """A block manager over real tiers."""
+    from pagedkv.offload.storage import StorageMover
+
+    mover = StorageMover.open(store, offload)
+    try:
+        return BlockManager(cache, partial(PageTiers, mover, offload, clock=clock))
+    except BaseException:
+        mover.close()
+        raise
+
+
+def _shared_parts(
+    loaded: "LoadedModel",
+    cache: CacheConfig,
+    scheduling: SchedulerConfig,
+    clock: Clock,
+    seed: int | None,
+    ranks: "Ranks",
 ) -> Parts:
     from pagedkv.models import SharedClock, SharedExecutor, SharedScheduler, TorchExecutor
 
-    limits = ModelLimits(
-        end_token_ids=loaded.end_token_ids,
-        max_model_len=loaded.max_model_len,
-        vocab_size=loaded.spec.vocab_size,
-    )
     blocks = BlockManager(cache)
-    if ranks is None:
-        executor = TorchExecutor(loaded, blocks, max_batch=scheduling.max_running)
-        return Parts(executor, Scheduler(blocks, scheduling, clock), loaded.tokenizer, limits, seed)
     with ranks.together("making the executor"):
         executor = TorchExecutor(
             loaded, blocks, max_batch=scheduling.max_running, cuda_graphs=False, pack_linear=False
@@ -124,15 +161,37 @@ def _parts(
         SharedExecutor(executor, shared, ranks),
         SharedScheduler(blocks, scheduling, shared, ranks),
         loaded.tokenizer,
-        limits,
+        _limits(loaded),
         ranks.object_of_first(randbits(63) if seed is None else seed),
     )
 
 
-def _require_possible(offload: object, cache: CacheConfig | None) -> None:
+def _limits(loaded: "LoadedModel") -> ModelLimits:
+    return ModelLimits(
+        end_token_ids=loaded.end_token_ids,
+        max_model_len=loaded.max_model_len,
+        vocab_size=loaded.spec.vocab_size,
+    )
+
+
+def _require_possible(
+    offload: OffloadConfig | None, cache: CacheConfig | None, tensor_parallel_size: int | None
+) -> None:
     """Look before the minutes of loading."""
     if offload is not None:
-        raise ConfigError(f"offload is {offload!r:.60}; moving blocks to other memory is not there yet: None")
+        if not isinstance(offload, OffloadConfig):
+            raise ConfigError(f"offload is {offload!r:.60}; it must be an OffloadConfig, or None")
+        if (tensor_parallel_size or 1) > 1:
+            raise ConfigError(_NOT_SHARED)
+        if cache is not None and not cache.prefix_caching:
+            raise ConfigError(
+                "offload is set and prefix_caching is off: pages are known by the prefix that they hold, so "
+                "switch it on, or leave offload out"
+            )
+        if offload.nvme_bytes and offload.nvme_path is None:
+            raise ConfigError(
+                f"nvme_bytes is {offload.nvme_bytes} and nvme_path is None: say which folder the file is for"
+            )
     if cache is not None and cache.prefix_keys == "ids":
         raise ConfigError('prefix_keys is "ids", which is for traces; a model needs "tokens"')
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]

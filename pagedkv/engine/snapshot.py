@@ -5,6 +5,7 @@ from typing import Any
 
 from pagedkv.block_manager import BlockManager
 from pagedkv.errors import UnknownSequence
+from pagedkv.offload.tiers import PageTiers
 from pagedkv.scheduler import RequestState, Scheduler, SequenceState
 
 __all__ = ["SCHEMA_VERSION", "snapshot"]
@@ -29,6 +30,7 @@ def snapshot(scheduler: Scheduler) -> dict[str, Any]:
             "scheduler": asdict(config) | {"length_buckets": list(config.length_buckets)},
         },
         "pool": _pool(scheduler.cache),
+        "offload": None if (tiers := scheduler.cache.tiers) is None else _offload(tiers),
         "num_waiting": scheduler.num_waiting,
         "num_running": scheduler.num_running,
         "step_in_flight": None if step is None else step.number,
@@ -46,6 +48,18 @@ def _pool(cache: BlockManager) -> dict[str, Any]:
         "num_sequences": cache.num_sequences,
         "refcount_hist": cache.refcount_hist(),
         "fragmentation": asdict(cache.fragmentation()),
+    }
+
+
+def _offload(tiers: PageTiers) -> dict[str, int]:
+    return {
+        "num_host_slots": tiers.num_host_slots,
+        "num_host_pages": tiers.num_host_pages,
+        "num_file_pages": tiers.num_file_pages,
+        "num_paging_in": tiers.num_rising,
+        "num_fetching": tiers.num_fetching,
+        "num_waiting_to_fetch": tiers.num_waiting_to_fetch,
+        "num_spilling": tiers.num_spilling,
     }
 
 

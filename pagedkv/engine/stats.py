@@ -9,6 +9,7 @@ import numpy as np
 
 from pagedkv import events as ev
 from pagedkv.block_ids import Int64s
+from pagedkv.offload.stats import OffloadFold, OffloadStats
 from pagedkv.scheduler import Scheduler
 from pagedkv.stats import Counters
 
@@ -67,6 +68,7 @@ class EngineStats:
         mean_fragmentation_ratio: slots of blocks in use that hold no token, over all their slots; mean of
             looks at every 16th step, 0.0 before the first.
         counters: all counters of `pagedkv.stats.Counters`.
+        offload: traffic with the tiers below the device; None where there are none.
     """
 
     num_requests: int
@@ -97,6 +99,7 @@ class EngineStats:
     max_blocks_in_use: int
     mean_fragmentation_ratio: float
     counters: Mapping[str, int]
+    offload: OffloadStats | None = None
 
 
 class _Window:
@@ -134,11 +137,13 @@ class StatsFold:
 
     Args:
         fragmentation: asks for the share of wasted slots now.
+        with_offload: whether there are tiers below the device.
     """
 
-    def __init__(self, fragmentation: Callable[[], float]) -> None:
+    def __init__(self, fragmentation: Callable[[], float], *, with_offload: bool = False) -> None:
         self._fragmentation = fragmentation
         self._counters = Counters()
+        self._offload = OffloadFold() if with_offload else None
         self._totals: Counter[str] = Counter()
         self._wasted_ratios = 0.0
         self._steps, self._first_tokens, self._gaps = _Window(), _Window(), _Window()
@@ -153,6 +158,8 @@ class StatsFold:
     def __call__(self, event: ev.Event) -> None:
         """Fold one event."""
         self._counters(event)
+        if self._offload is not None:
+            self._offload(event)
         if (fold := self._folds.get(type(event))) is not None:
             fold(event)
 
@@ -196,6 +203,7 @@ class StatsFold:
             max_blocks_in_use=counters.get("blocks_peak", 0),
             mean_fragmentation_ratio=self._wasted_ratios / max(1, totals["looks"]),
             counters=counters,
+            offload=None if self._offload is None else self._offload.as_stats(),
         )
 
     def _queued(self, _event: ev.RequestQueued) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 
 from pagedkv.block_manager import BlockManager
 from pagedkv.errors import ConfigError, InvalidRequest
+from pagedkv.kv_store import KVStore
 from pagedkv.models.memory import make_kv_store
 from pagedkv.models.packed import PackedModel
 from pagedkv.models.packed_linear import PackedLinears
@@ -23,6 +24,7 @@ class TorchExecutor:
     Args:
         loaded: the model.
         cache: the bookkeeping of its blocks; the store gets as many.
+        store: keys and values of the blocks; None to make them.
         max_batch: sequences that decode at once at most.
         cuda_graphs: whether steps of decodes alone run as CUDA graphs; None for where there is a GPU.
         pack_linear: whether large linear layers on a CPU multiply by packed copies of their weights, until
@@ -40,6 +42,7 @@ class TorchExecutor:
         loaded: LoadedModel,
         cache: BlockManager,
         *,
+        store: KVStore | None = None,
         max_batch: int = 256,
         cuda_graphs: bool | None = None,
         pack_linear: bool = True,
@@ -48,7 +51,8 @@ class TorchExecutor:
         if cuda_graphs and not on_gpu:
             raise ConfigError(f"cuda_graphs is True, and the model is on {loaded.spec.device}; leave it out")
         config = cache.config
-        store = make_kv_store(loaded.spec, num_blocks=config.num_blocks, block_size=config.block_size)
+        if store is None:
+            store = make_kv_store(loaded.spec, num_blocks=config.num_blocks, block_size=config.block_size)
         self._packed: PackedModel | None = PackedModel(loaded, cache, store)
         self._sampler = Sampler()
         self._linears = PackedLinears(loaded.model, reserved=store.num_bytes) if pack_linear else None

@@ -73,6 +73,8 @@ class CostModel:
     Attributes:
         device: the profile.
         model: the shape.
+        block_bytes: bytes of a block, over all devices.
+        num_devices: the devices.
 
     Raises:
         ConfigError: a name is unknown, the device does not have the model's types, the block size is out of
@@ -87,8 +89,8 @@ class CostModel:
         _require_positive("block_size", block_size)
         _require_positive("num_devices", num_devices)
         _check_division(self.device, self.model, num_devices)
-        self._block_bytes = self.model.kv_bytes_per_token * block_size
-        self._num_devices = num_devices
+        self.block_bytes = self.model.kv_bytes_per_token * block_size
+        self.num_devices = num_devices
         self._flops_per_s = num_devices * self.device.reached_flops_per_s(self.model.dtype)
         self._bytes_per_s = num_devices * self.device.reached_memory_bytes_per_s
         kernels = self.model.num_layers * _KERNELS_PER_LAYER
@@ -102,7 +104,7 @@ class CostModel:
 
     def work_ns(self, work: StepWork) -> int:
         """How long so much work takes, in one step."""
-        copied = 2 * work.num_copies * self._block_bytes
+        copied = 2 * work.num_copies * self.block_bytes
         return (
             self._matrices_ns(work)
             + self._attention_ns(work)
@@ -117,15 +119,15 @@ class CostModel:
         Raises:
             ConfigError: not even one does.
         """
-        memory = self._num_devices * self.device.memory_bytes * memory_percent // _PERCENT
+        memory = self.num_devices * self.device.memory_bytes * memory_percent // _PERCENT
         weights = self.model.weight_bytes
-        if memory - weights < self._block_bytes:
+        if memory - weights < self.block_bytes:
             raise ConfigError(
                 f"{self.model.name} has {weights} bytes of weights, and {memory_percent}% of "
-                f"{self._num_devices} x {self.device.name} are {memory} bytes: no block of "
-                f"{self._block_bytes} bytes fits; take more devices, a larger one, or a smaller model"
+                f"{self.num_devices} x {self.device.name} are {memory} bytes: no block of "
+                f"{self.block_bytes} bytes fits; take more devices, a larger one, or a smaller model"
             )
-        return (memory - weights) // self._block_bytes
+        return (memory - weights) // self.block_bytes
 
     def _matrices_ns(self, work: StepWork) -> int:
         model = self.model
@@ -140,7 +142,7 @@ class CostModel:
         return max(_ceil_ns(moved, self._bytes_per_s), _ceil_ns(flops, self._flops_per_s))
 
     def _exchange_ns(self, num_tokens: int) -> int:
-        n = self._num_devices
+        n = self.num_devices
         if n == 1:
             return 0
         moved = 2 * (n - 1) * num_tokens * self.model.hidden_bytes  # around the ring, by all n together

@@ -8,6 +8,7 @@ from pagedkv import events as ev
 from pagedkv.block_ids import Int64s
 from pagedkv.block_manager import BlockManager
 from pagedkv.engine.stats import nearest_rank
+from pagedkv.offload.stats import OffloadFold
 from pagedkv.scheduler import Chunk, RequestState, ScheduledStep, Scheduler
 from pagedkv.simulate.result import Series, SimulationResult, Timeline
 
@@ -36,6 +37,7 @@ class Measures:
         self._batch_sizes: list[int] = []
         self._gaps: list[Int64s] = []
         self._references = _References()
+        self._offload = None if cache.tiers is None else OffloadFold()
         self._furthest: dict[int, int] = {}
         self._num_generated = self._num_prefill = self._num_recomputed = 0
         self._busy_ns = self._num_copied = self._max_waiting = 0
@@ -50,6 +52,8 @@ class Measures:
 
     def __call__(self, event: ev.Event) -> None:
         """Fold one event."""
+        if self._offload is not None:
+            self._offload(event)
         if (fold := self._folds.get(type(event))) is not None:
             fold(event)
 
@@ -119,6 +123,7 @@ class Measures:
             unshared_block_steps=self._unshared_block_steps,
             series=self._series,
             timelines=tuple(ran),
+            offload=None if self._offload is None else self._offload.as_stats(),
             **batch, **ttft, **ages, **waits,
             **_percentiles("inter_token", "_ns", gaps, (50, 90, 99)),
         )  # fmt: skip

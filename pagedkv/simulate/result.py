@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, fields
 
+from pagedkv.offload.stats import OffloadStats
 from pagedkv.replay.result import ReplayResult, ratio
 
 __all__ = ["Series", "SimulationResult", "Timeline"]
@@ -101,6 +102,7 @@ class SimulationResult(ReplayResult):
         unshared_block_steps: blocks that the same sequences would use if none was shared, likewise.
         series: state over time.
         timelines: the requests that ran, in the order of the trace.
+        offload: traffic with the tiers below the device; None where there are none.
     """
 
     requests: int
@@ -139,11 +141,13 @@ class SimulationResult(ReplayResult):
     unshared_block_steps: int
     series: Series
     timelines: tuple[Timeline, ...]
+    offload: OffloadStats | None = None
 
     def as_dict(self) -> dict[str, int | float]:
         """The numbers by name, in the order in which they are declared, then ratios of them."""
-        names = [each.name for each in fields(self) if each.name not in ("series", "timelines")]
-        return {name: getattr(self, name) for name in names} | self.ratios()
+        left_out = ("series", "timelines", "offload")
+        names = [each.name for each in fields(self) if each.name not in left_out]
+        return {name: getattr(self, name) for name in names} | self.ratios() | self._traffic()
 
     def ratios(self) -> dict[str, float]:
         """Shares and rates: hits of the prompt tokens, blocks that sharing saves, tokens a second."""
@@ -154,6 +158,19 @@ class SimulationResult(ReplayResult):
             "batch_size_mean": ratio(self.batch_size_sum, self.steps),
             "busy_ratio": ratio(self.busy_ns, self.makespan_ns),
             "generated_tokens_per_s": ratio(self.generated_tokens * _NS_PER_S, self.makespan_ns),
+        }
+
+    def _traffic(self) -> dict[str, int]:
+        """`offload` as numbers by name, where there is any."""
+        if self.offload is None:
+            return {}
+        numbers = asdict(self.offload)
+        moved, failed = numbers.pop("num_bytes"), numbers.pop("num_errors")
+        by_route = {f"offload_{route}_bytes": moved[route] for route in moved}
+        return {
+            **{f"offload_{name}": value for name, value in numbers.items()},
+            **by_route,
+            "offload_num_errors": sum(failed.values()),
         }
 
     def over_time(self) -> dict[str, list[int]]:

@@ -1,12 +1,14 @@
 """A trace through the real scheduler and cache, on a virtual clock."""
 
 from dataclasses import replace
+from functools import partial
 
 from pagedkv.block_manager import BlockManager
 from pagedkv.clock import VirtualClock
-from pagedkv.config import CacheConfig, SchedulerConfig
+from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
 from pagedkv.engine.executor import Executor
 from pagedkv.errors import ConfigError, InvalidRequest
+from pagedkv.offload.tiers import PageTiers, TiersFactory
 from pagedkv.replay.result import Progress, block_size_for
 from pagedkv.request import Request
 from pagedkv.sampling.params import SamplingParams
@@ -16,6 +18,7 @@ from pagedkv.simulate.arrivals import Arrivals
 from pagedkv.simulate.cost import CostModel
 from pagedkv.simulate.executor import DEFAULT_PEAK, SimulatedExecutor
 from pagedkv.simulate.measures import Measures
+from pagedkv.simulate.mover import SimulatedMover
 from pagedkv.simulate.profiles import DeviceProfile
 from pagedkv.simulate.prompts import Prompts
 from pagedkv.simulate.result import SimulationResult
@@ -60,6 +63,7 @@ def simulate(
     *,
     cache: CacheConfig | None = None,
     scheduler: SchedulerConfig | None = None,
+    offload: OffloadConfig | None = None,
     device: str | DeviceProfile = "h200",
     model: str | ModelShape = "llama-3-8b",
     num_devices: int = 1,
@@ -81,6 +85,8 @@ def simulate(
         cache: settings of the cache; None for `fitting_cache`. Prompts are known by the trace's block ids,
             whatever `prefix_keys` is.
         scheduler: settings of the scheduler; None for the usual ones.
+        offload: settings of the tiers below the device; None for none. Their sizes and policies count, and
+            what moves pages is a `SimulatedMover`.
         device: a profile, or the name of one.
         model: a shape, or the name of one.
         num_devices: devices that share every layer.
@@ -103,13 +109,29 @@ def simulate(
     prompts = Prompts(trace, settled.block_size, prefix_caching=settled.prefix_caching)
     arrivals = Arrivals(trace, time_scale=time_scale, closed_loop=closed_loop)
     clock = VirtualClock()
+    blocks = BlockManager(settled, None if offload is None else _tiers(offload, settled, cost, clock))
     service = _Service(
-        Scheduler(BlockManager(settled), scheduler or SchedulerConfig(), clock),
+        Scheduler(blocks, scheduler or SchedulerConfig(), clock),
         SimulatedExecutor(clock, cost, seed=seed, peak=peak, makes_tokens=False),
         clock,
         sample_interval_ms * _NS_PER_MS,
     )
     return service.run(trace, arrivals, prompts, progress)
+
+
+def _tiers(offload: OffloadConfig, cache: CacheConfig, cost: CostModel, clock: VirtualClock) -> TiersFactory:
+    """Makes tiers of these sizes below a simulated device."""
+    page_bytes = cost.block_bytes
+    pinned = cache.num_blocks * page_bytes if offload.pinned_bytes is None else offload.pinned_bytes
+    mover = SimulatedMover(
+        clock,
+        cost.device,
+        page_bytes=page_bytes,
+        num_slots=pinned // page_bytes,
+        num_places=offload.nvme_bytes // page_bytes,
+        num_devices=cost.num_devices,
+    )
+    return partial(PageTiers, mover, offload, clock=clock)
 
 
 class _Service:
@@ -174,7 +196,9 @@ class _Service:
 
     def _wait(self, step: ScheduledStep, arrivals: Arrivals) -> None:
         """Nothing can run now: go to the time at which that may change."""
-        times = [time for time in (step.wake_ns, arrivals.next_ns) if time is not None]
+        tiers = self._scheduler.cache.tiers
+        page_ns = tiers.next_ns() if tiers is not None and step.awaits_pages else None
+        times = [time for time in (step.wake_ns, page_ns, arrivals.next_ns) if time is not None]
         self._idle.stepped(is_idle=not times)
         if times:
             self._clock.sleep_until(min(times))
