@@ -70,11 +70,11 @@ def _copy_bandwidth(mover: Measured, copy: Callable[[], None], num_pages: int) -
     """The quickest of some rounds; the first only touches the memory."""
     copy()
     began, best = time.perf_counter(), float("inf")
-    while time.perf_counter() - began < _COPY_S:
+    while best == float("inf") or time.perf_counter() - began < _COPY_S:
         start = time.perf_counter()
         copy()
         best = min(best, time.perf_counter() - start)
-    return round(num_pages * mover.page_bytes / best)
+    return max(1, round(num_pages * mover.page_bytes / best))
 
 
 def _store(mover: Measured, pages: Int64s) -> None:

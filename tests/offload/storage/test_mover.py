@@ -76,6 +76,13 @@ def test_bandwidths_are_of_the_routes_there_are(tmp_path: Path):
     without.close()
 
 
+def test_the_shortest_measurement_is_one(quick_start, tmp_path: Path):
+    """However little time there is, each route has a bandwidth that can be divided by."""
+    mover = StorageMover.open(small_store(), with_file(tmp_path))
+    assert min(mover.bandwidth.values()) > 0
+    mover.close()
+
+
 def test_what_was_measured_with_is_no_page(tmp_path: Path):
     """A place that nobody wrote is not a page, though the file has been written to."""
     mover = StorageMover.open(small_store(), with_file(tmp_path))
