@@ -134,7 +134,8 @@ class OffloadConfig:
         pinned_bytes: host memory for pages, pinned where there is a GPU; None for as much as the device's
             blocks take, or a quarter of what the host has left, if that is less. What more is good for
             depends on how much comes back: look at `EngineStats.offload`.
-        prefetch_blocks: blocks that are brought to the device at once for requests whose turn has not come;
+        prefetch_blocks: blocks that are brought to the device ahead, for requests whose turn has not come, as
+            far as there is room that nobody needs;
             0 for none.
         io_threads: threads that read and write the file.
         io_streams: streams that copy between device and host, beside the one that computes.
@@ -153,7 +154,7 @@ class OffloadConfig:
     """
 
     pinned_bytes: int | None = None
-    prefetch_blocks: int = 64
+    prefetch_blocks: int = 4096
     io_threads: int = 2
     io_streams: int = 2
     nvme_path: str | PathLike[str] | None = None

@@ -57,9 +57,15 @@ class TokenPrompt:
         """What of it, and of what was generated behind it, the cache holds."""
         return cache.prefix_hit(self.tokens(output_ids), self.namespace)
 
-    def paged(self, cache: BlockManager, seq_id: int, output_ids: Int32s) -> PagedPrefix:  # noqa: ARG002
-        """What of it, and of what was generated behind it, is on the device or in pages below it."""
-        return cache.paged_prefix(self.tokens(output_ids), self.namespace)
+    def paged(
+        self,
+        cache: BlockManager,
+        seq_id: int,  # noqa: ARG002 - the tokens say all
+        output_ids: Int32s,
+        max_pages: int | None,
+    ) -> PagedPrefix:
+        """What of it, and of what was generated behind it, is on the device or in so many pages below it."""
+        return cache.paged_prefix(self.tokens(output_ids), self.namespace, max_pages=max_pages)
 
     def admit(self, cache: BlockManager, seq_id: int, output_ids: Int32s, stop: int) -> Placement:
         """Make its first `stop` tokens, outputs included, a sequence of the cache."""
@@ -110,10 +116,13 @@ class KeyPrompt:
         length = self.num_tokens + len(output_ids)
         return cache.prefix_hit_keys(self._ids(cache, seq_id, length), num_tokens=length)
 
-    def paged(self, cache: BlockManager, seq_id: int, output_ids: Int32s) -> PagedPrefix:
-        """What of it, and of what was generated behind it, is on the device or in pages below it."""
+    def paged(
+        self, cache: BlockManager, seq_id: int, output_ids: Int32s, max_pages: int | None
+    ) -> PagedPrefix:
+        """What of it, and of what was generated behind it, is on the device or in so many pages below it."""
         length = self.num_tokens + len(output_ids)
-        return cache.paged_prefix_keys(self._ids(cache, seq_id, length), num_tokens=length)
+        ids = self._ids(cache, seq_id, length)
+        return cache.paged_prefix_keys(ids, num_tokens=length, max_pages=max_pages)
 
     def admit(self, cache: BlockManager, seq_id: int, output_ids: Int32s, stop: int) -> Placement:  # noqa: ARG002
         """Make its first `stop` tokens, outputs included, a sequence of the cache."""

@@ -22,14 +22,23 @@ class _Asked:
     """Pages that were asked for, for one request.
 
     Attributes:
-        page_in: what the cache knows of it.
+        page_in: what the cache knows of those that were asked for last.
+        is_all: whether there were no more.
         due_ns: since when it is the request's turn; None before.
         ended_ns: when the pages were there; None before.
+        num_before: pages that were there in time before those were asked for.
     """
 
     page_in: PageIn
+    is_all: bool
     due_ns: int | None
     ended_ns: int | None = None
+    num_before: int = 0
+
+    @property
+    def num_pages(self) -> int:
+        """All pages that were asked for."""
+        return self.num_before + self.page_in.num_pages
 
 
 class Paging:
@@ -106,9 +115,9 @@ class Paging:
 
     def ask(self, request: RequestState, now_ns: int) -> bool:
         """Ask for the pages of a request whose turn has come; returns whether it is to wait for them."""
-        if not self._is_on or request in self._asked or self._is_recent(self._declined.get(request)):
+        if not self._is_on or self._has_all(request) or self._is_recent(self._declined.get(request)):
             return False
-        return self._begin(request, self._worthwhile(request), now_ns)
+        return self._begin(request, self._worthwhile(request, None), None, now_ns)
 
     def begins(self, request: RequestState) -> None:
         """A request has blocks: those of its pages are in its table now."""
@@ -136,18 +145,18 @@ class Paging:
         """
         if not self._num_ahead:
             return
-        left = self._num_ahead - sum(asked.page_in.num_pages for asked in self._asked.values())
+        left = self._num_ahead - sum(asked.num_pages for asked in self._asked.values())
         for request in waiting:
             if left <= 0 or room <= 0:
                 return
             looks = max(self._declined.get(request, -1), self._postponed.get(request, -1))
-            if request in self._asked or self._is_recent(looks):
+            if self._has_all(request) or self._is_recent(looks):
                 continue
-            prefix = self._worthwhile(request)
-            if prefix is not None and (len(prefix.pages) > left or prefix.num_blocks_needed > room):
+            prefix = self._worthwhile(request, left)
+            if prefix is not None and prefix.num_blocks_needed > room:
                 self._postponed[request] = self._looks
-            elif self._begin(request, prefix, None) and prefix is not None:
-                left -= len(prefix.pages)
+            elif self._begin(request, prefix, left, None) and prefix is not None:
+                left -= prefix.num_paged
                 room -= prefix.num_blocks_needed
 
     def reclaim(self, before: RequestState | None) -> bool:
@@ -180,11 +189,16 @@ class Paging:
         self._declined.pop(request, None)
         self._postponed.pop(request, None)
 
-    def _worthwhile(self, request: RequestState) -> PagedPrefix | None:
-        """What of a request's prefix is worth bringing to the device."""
+    def _has_all(self, request: RequestState) -> bool:
+        """Whether there is nothing more to ask for, or not before what was asked for is there."""
+        asked = self._asked.get(request)
+        return asked is not None and (asked.is_all or asked.ended_ns is None)
+
+    def _worthwhile(self, request: RequestState, max_pages: int | None) -> PagedPrefix | None:
+        """What of a request's prefix is worth bringing to the device, at most so many pages."""
         sequence = request.sequences[0]
         outputs = sequence.output_ids[:0] if len(request.sequences) > 1 else sequence.output_ids
-        prefix = request.request.prompt.paged(self._cache, sequence.seq_id, outputs)
+        prefix = request.request.prompt.paged(self._cache, sequence.seq_id, outputs, max_pages)
         if not prefix.num_paged:
             return None
         recompute_ns = self.speed.recompute_ns(prefix.num_tokens - prefix.num_cached_tokens)
@@ -193,7 +207,11 @@ class Paging:
             return None
         return prefix
 
-    def _begin(self, request: RequestState, prefix: PagedPrefix | None, due_ns: int | None) -> bool:
+    def _begin(
+        self, request: RequestState, prefix: PagedPrefix | None, max_pages: int | None, due_ns: int | None
+    ) -> bool:
+        """Ask for the pages of a prefix, behind those that have come already."""
+        before = self._asked.get(request)
         if prefix is not None:
             try:
                 page_in = self._cache.begin_page_in(prefix, is_ahead=due_ns is None)
@@ -201,8 +219,14 @@ class Paging:
                 prefix = None
         if prefix is None:
             self._declined[request] = self._looks
+            if before is not None:
+                before.is_all = True
             return False
-        self._asked[request] = _Asked(page_in, due_ns)
+        is_all = max_pages is None or len(prefix.pages) < max_pages
+        asked = self._asked[request] = _Asked(page_in, is_all, due_ns)
+        if before is not None:
+            asked.num_before = before.num_pages
+            self._cache.end_page_in(before.page_in)
         return True
 
     def _give_up(self, request: RequestState, asked: _Asked, now_ns: int) -> None:
@@ -213,4 +237,6 @@ class Paging:
 
     def _tell(self, request: RequestState, asked: _Asked, wait_ns: int, *, gave_up: bool) -> None:
         if (emit := self._cache.events.emit) is not None:
+            if asked.num_before:
+                emit(RequestAwaitedPages(request.request_id, asked.num_before, 0))
             emit(RequestAwaitedPages(request.request_id, asked.page_in.num_pages, wait_ns, gave_up))
