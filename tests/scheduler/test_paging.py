@@ -168,6 +168,17 @@ def test_pages_behind_one_that_failed_do_not_keep_their_request_out() -> None:
     assert tiered.scheduler.cache.pool.num_free == 8
 
 
+def test_pages_from_before_a_failed_step_do_not_keep_their_request_out() -> None:
+    """They are nobody's prefix any more, and their request needs all blocks but one."""
+    tiered = warmed(max_running=1)
+    tiered.add(2, [7], max_tokens=4)
+    tiered.add(3, [*A, 1, 2], max_tokens=1)
+    while not any(asked.ended_ns for asked in tiered.scheduler._paging._asked.values()):
+        tiered.step()
+    tiered.scheduler.fail(tiered.scheduler.schedule())
+    tiered.drain()
+
+
 def test_an_abort_while_pages_are_on_their_way() -> None:
     """They come, and are cached; every block is free then."""
     tiered = warmed()
