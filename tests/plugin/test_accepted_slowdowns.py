@@ -57,6 +57,7 @@ def test_an_intended_slowdown_passes_until_it_is_merged(duet: DuetProject) -> No
     twice.stdout.fnmatch_lines([f" note  {KEY}   the base has this very line, *"])
 
 
+@pytest.mark.heavy
 def test_more_than_was_accepted_fails(duet: DuetProject) -> None:
     """What is accepted and the threshold are the limit, and the message says what was accepted."""
     duet.project.write(FILE, render_slowdowns({KEY: Slowdown(0.05, "checks tokens")}))
@@ -99,6 +100,7 @@ def test_counters_and_time_are_accepted_at_once(duet: DuetProject) -> None:
     assert duet.project.benchmarks(FILE) == {KEY: {"slower": 0.5, "reason": "checks tokens"}}
 
 
+@pytest.mark.heavy
 def test_an_update_accepts_no_slowdown(duet: DuetProject) -> None:
     """It drops the line of a test that is gone, and the slowdown still fails."""
     gone = "test_engine.py::test_gone"
@@ -112,6 +114,7 @@ def test_an_update_accepts_no_slowdown(duet: DuetProject) -> None:
     assert not (duet.path / FILE).exists()
 
 
+@pytest.mark.heavy
 def test_a_folder_outside_of_the_tree(duet: DuetProject) -> None:
     """The base has no such folder, so that its lines excuse nothing; a note says so."""
     folder = duet.path.parent / f"{duet.path.name}-baselines"
@@ -138,6 +141,7 @@ def test_lines_of_the_base_that_cannot_be_read(tmp_path: Path) -> None:
     assert "base:perf_baselines/slower/test_engine.json:1: merge conflict marker" in found.problem
 
 
+@pytest.mark.heavy
 def test_a_baseline_that_is_required_has_to_be_stored(duet: DuetProject) -> None:
     """The base's counters do not stand in for it."""
     duet.project.write("test_engine.py", BENCHMARK + "    pagedkv_benchmark.record(cow_copies=1)\n")

@@ -147,6 +147,7 @@ def test_a_folder_that_is_no_such_project(duet: DuetProject) -> None:
     assert "has none of the 1 benchmark" in report["errors"][0]
 
 
+@pytest.mark.heavy
 def test_a_base_on_which_the_test_fails(duet: DuetProject) -> None:
     """A note, and a failure where baselines are required."""
     duet.project.write("engine.py", duet.project.read("engine.py") + "    raise RuntimeError('not yet')\n")
@@ -330,6 +331,7 @@ def test_code_that_is_not_of_the_tree(duet: DuetProject) -> None:
     result.stdout.fnmatch_lines(["*imports engine from *, and not from its own tree*"])
 
 
+@pytest.mark.heavy
 def test_under_xdist(duet: DuetProject) -> None:
     """The controller times before its workers start, and a worker fails the test."""
     duet.cost(1_120_000)
@@ -349,6 +351,7 @@ def test_a_test_that_asks_for_few_rounds_is_not_judged(duet: DuetProject) -> Non
     assert duet.told()["verdict"] is None
 
 
+@pytest.mark.heavy
 def test_the_self_test_keeps_what_the_machine_spreads(duet: DuetProject) -> None:
     """Code against itself: later thresholds are at least three times the spread, here without noise none."""
     result = duet.project.perf("--pagedkv-selftest")
