@@ -14,7 +14,7 @@ from pagedkv.scheduler.state import RequestState
 __all__ = ["Paging"]
 
 _NS_PER_MS = 1_000_000
-_STEPS_BETWEEN_LOOKS = 32  # at the pages of one that had none worth bringing
+_STEPS_BETWEEN_LOOKS = 4  # at the pages of one that had none worth bringing, or no room for them
 
 
 @dataclass(slots=True)
