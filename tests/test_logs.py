@@ -171,6 +171,7 @@ def test_lines_about_pages_are_exact(caplog: pytest.LogCaptureFixture) -> None:
     log = OffloadLog()
     with caplog.at_level("INFO", logger="pagedkv"):
         log(PageInEnded(4, 0, latency_ns=2 * ms, expected_ns=1 * ms))
+        log(PageInEnded(4, 0, latency_ns=150 * ms, expected_ns=1 * ms, unseen_ns=148 * ms))
         assert not caplog.records
         log(PageInEnded(400, 0, latency_ns=21 * ms, expected_ns=20 * ms))
         log(PageInEnded(4, 0, latency_ns=6 * ms, expected_ns=1 * ms))

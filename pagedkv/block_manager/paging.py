@@ -124,6 +124,7 @@ class Paging:
         self._first_page = tiers.first_page
         self._rising: dict[int, _Rising] = {}  # by page
         self._held: dict[PageIn, None] = {}  # those that have references
+        self._looked_ns = 0
 
     # ---- down
 
@@ -210,6 +211,7 @@ class Paging:
     def poll(self) -> list[PageIn]:
         """Page-ins that have ended; see `BlockManager.poll_page_ins`."""
         ended: list[PageIn] = []
+        looked_ns, self._looked_ns = self._looked_ns, self._tiers.now_ns()
         for paged_in in self._tiers.poll():
             self._arrive(paged_in)
             for page, came in zip(paged_in.pages.tolist(), paged_in.arrived.tolist(), strict=True):
@@ -227,7 +229,7 @@ class Paging:
                 self._let_go(page_in)
             else:
                 self._shorten(page_in)
-            self._tell_ended(page_in)
+            self._tell_ended(page_in, looked_ns)
         return [page_in for page_in in ended if not page_in.was_given_up]
 
     def end(self, page_in: PageIn) -> None:
@@ -251,7 +253,7 @@ class Paging:
         self._pool.free(freed[::-1])
         if not own:
             del self._held[page_in]
-            self._tell_ended(page_in)
+            self._tell_ended(page_in, self._looked_ns)
 
     # ---- what is there
 
@@ -351,7 +353,13 @@ class Paging:
         del self._held[page_in]
         self._pool.free(page_in.blocks[::-1])
 
-    def _tell_ended(self, page_in: PageIn) -> None:
+    def _tell_ended(self, page_in: PageIn, looked_ns: int) -> None:
+        """Tell of a page-in that had not ended at the look before, which was at `looked_ns`."""
         if page_in.num_asked and (emit := self._pool.events.emit) is not None:
-            latency_ns = self._tiers.now_ns() - page_in.since_ns
-            emit(PageInEnded(page_in.num_asked, page_in.num_missing, latency_ns, page_in.expected_ns))
+            now_ns, since_ns = self._tiers.now_ns(), page_in.since_ns
+            unseen_ns = now_ns - max(since_ns, looked_ns)
+            emit(
+                PageInEnded(
+                    page_in.num_asked, page_in.num_missing, now_ns - since_ns, page_in.expected_ns, unseen_ns
+                )
+            )

@@ -70,13 +70,15 @@ class PageInStarted(Event):
 class PageInEnded(Event):
     """Pages are on the device, all but `num_failed`, `latency_ns` after they were asked for.
 
-    By the measured bandwidths it takes `expected_ns`.
+    By the measured bandwidths it takes `expected_ns`. Nobody looked in the last `unseen_ns` before that, for
+    a step, say: they may have been there since.
     """
 
     num_pages: int
     num_failed: int
     latency_ns: int
     expected_ns: int
+    unseen_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

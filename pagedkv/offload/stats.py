@@ -31,9 +31,9 @@ class OffloadStats:
         num_late: pages that their request waited for.
         num_gave_up: those of them that it began without, in the end.
         awaited_ns: time that requests waited for their pages when it was their turn.
-        num_stalls: page-ins that took much longer than the measured bandwidths say.
+        num_stalls: page-ins that certainly took much longer than the measured bandwidths say.
         num_throttled: times that copies began to be held back.
-        max_page_in_ns: longest time from asking for pages to having them.
+        max_page_in_ns: longest time from asking for pages to finding them there, between two steps.
         num_bytes: that were copied, by route.
         num_errors: copies that failed, by route.
     """

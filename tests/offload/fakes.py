@@ -178,6 +178,7 @@ def cache_over(
     *,
     num_staging: int | None = None,
     num_reserved: int | None = None,
+    clock: VirtualClock | None = None,
     **config: object,
 ) -> BlockManager:
     """A cache with tiers below."""
@@ -186,7 +187,7 @@ def cache_over(
         PageTiers,
         mover,
         OffloadConfig(**config),
-        clock=VirtualClock(),
+        clock=clock or VirtualClock(),
         num_staging=num_staging,
         num_reserved=num_reserved,
     )

@@ -5,6 +5,7 @@ import pytest
 
 from pagedkv import BlockManager, CacheConfig
 from pagedkv.block_manager import PageIn
+from pagedkv.clock import VirtualClock
 from pagedkv.errors import ConfigError, CorruptPage, InvalidRequest, OffloadError, OutOfBlocks
 from pagedkv.events import Event, PageInEnded, PageInStarted
 from tests.block_manager.shadow import ShadowedCache
@@ -236,6 +237,25 @@ def test_events_tell_what_was_asked_for_and_what_came() -> None:
     ended = [event for event in events if isinstance(event, PageInEnded)]
     assert ended == [PageInEnded(2, 0, 0, page_in.expected_ns)]
     assert page_in.expected_ns == 2000
+
+
+def test_events_tell_for_how_long_nobody_looked() -> None:
+    """What was missing at the last look and is there now may have come at any time in between."""
+    mover, clock = SlowMover(16), VirtualClock()
+    cache = cache_over(mover, num_blocks=9, clock=clock)
+    churn(cache, A, [7] * 9)
+    events: list[Event] = []
+    cache.events.attach(events.append)
+    clock.advance(1000)
+    page_in = cache.begin_page_in(cache.paged_prefix(A))
+    for step_ns in (30, 500):
+        clock.advance(step_ns)
+        assert not cache.poll_page_ins()
+    mover.end_all()
+    clock.advance(7)
+    assert cache.poll_page_ins() == [page_in]
+    ended = [event for event in events if isinstance(event, PageInEnded)]
+    assert ended == [PageInEnded(2, 0, 537, page_in.expected_ns, unseen_ns=7)]
 
 
 def test_blocks_that_prefixes_come_into_are_no_fragmentation() -> None:
