@@ -245,6 +245,13 @@ class PageTiers:
         return self._table.num_in[State.FILED]
 
     @property
+    def num_ready(self) -> int:
+        """Evicted blocks that would be kept now without a page being lost for them."""
+        table = self._table
+        num_free = min(self.num_host_slots - table.num_on_host, len(table.spare_slots))
+        return max(0, num_free) + table.num_in[State.CLEAN]
+
+    @property
     def num_rising(self) -> int:
         """Pages that were asked for, and of which `poll` has not reported that they have ended their way."""
         return self._page_ins.num_left

@@ -1,0 +1,69 @@
+"""pagedkv's own tiers keep the offload contract."""
+
+from typing import ClassVar
+
+import pytest
+
+pytest.importorskip("torch", reason="blocks are torch tensors; torch is not installed")
+
+from pytest_pagedkv.adapters.pagedkv_offload import AmpleHostAdapter, HostOnlyAdapter, PagedKVOffloadAdapter
+from pytest_pagedkv.conformance.offload.adapter import Fault
+from pytest_pagedkv.conformance.offload.suite import OffloadConformance
+
+
+class TestOwn(OffloadConformance):
+    """Most pages come from the file."""
+
+    adapter = PagedKVOffloadAdapter
+
+
+class DeniedAndFull(AmpleHostAdapter):
+    """Only with the faults that the other one does not take."""
+
+    faults = Fault.DISK_FULL | Fault.PERMISSION_DENIED
+
+
+class TestDeniedAndFull(OffloadConformance):
+    """Most pages come from the host."""
+
+    adapter = DeniedAndFull
+
+
+@pytest.mark.heavy
+class TestAmpleHost(OffloadConformance):
+    """With all faults."""
+
+    adapter = AmpleHostAdapter
+
+
+@pytest.mark.heavy
+class TestHostOnly(OffloadConformance):
+    """All pages come from the host."""
+
+    adapter = HostOnlyAdapter
+
+
+class FirstInFirstOut(PagedKVOffloadAdapter):
+    """One thread and the page cache of the operating system."""
+
+    settings: ClassVar = {"policy": "fifo", "direct_io": False, "io_threads": 1, "queue_depth": 1}
+
+
+@pytest.mark.heavy
+class TestFirstInFirstOut(OffloadConformance):
+    """Another order, and no two copies at once."""
+
+    adapter = FirstInFirstOut
+
+
+class Adaptive(PagedKVOffloadAdapter):
+    """Pages are known by their content."""
+
+    settings: ClassVar = {"policy": "arc", "io_threads": 4}
+
+
+@pytest.mark.heavy
+class TestAdaptive(OffloadConformance):
+    """An order that adapts, and many copies at once."""
+
+    adapter = Adaptive
