@@ -17,7 +17,6 @@ from pagedkv.events import EventStream, RequestFinished, RequestQueued, StepComm
 from pagedkv.logs import attach_scheduler_if_asked
 from pagedkv.request import Request, RequestId
 from pagedkv.scheduler.admission import Admission
-from pagedkv.scheduler.order import rank_by
 from pagedkv.scheduler.paging import Paging
 from pagedkv.scheduler.running import Plan, Running
 from pagedkv.scheduler.state import FinishReason, RequestState, SequenceState, Status
@@ -57,8 +56,8 @@ class Scheduler:
         max_wait_ns = None if config.max_wait_ms is None else round(config.max_wait_ms * _NS_PER_MS)
         self._requests: dict[RequestId, RequestState] = {}
         self._sequences: dict[int, SequenceState] = {}
-        self._waiting = WaitingQueue(rank_by(config.policy), max_wait_ns)
-        self._paging = Paging(cache, clock, rank_by(config.policy))
+        self._waiting = WaitingQueue(lambda request: self._running.rank(request), max_wait_ns)
+        self._paging = Paging(cache, clock, lambda request: self._running.rank(request))
         self._running = Running(cache, config, self._table, self._waiting, self._paging)
         self._admission = Admission(cache, config, self._waiting, self._running, self._paging)
         self._in_flight: tuple[ScheduledStep, Plan] | None = None
