@@ -12,7 +12,7 @@ from pytest_pagedkv.adapter import KnownFailure
 from pytest_pagedkv.conformance.offload.suite import OffloadConformance
 from pytest_pagedkv.conformance.scheduler.suite import SchedulerConformance
 from pytest_pagedkv.conformance.violation import InvariantViolation
-from tests.conformance.offload.faults import LeavesFiles
+from tests.conformance.offload.faults import LoadsHalf
 from tests.conformance.planting import Fault
 from tests.conformance.scheduler.faults import FAULTS as SCHEDULERS
 from tests.conformance.scheduler.faults import AbortsAnything
@@ -77,7 +77,7 @@ def test_scheduler_report(name: str, fresh: None, tmp_path: Path) -> None:
 
 def test_offload_report(fresh: None, tmp_path: Path) -> None:
     """A tier's shortest program can be pasted."""
-    fault = Fault(OffloadConformance, LeavesFiles, "space-home", ("test_random_programs",), {})
+    fault = Fault(OffloadConformance, LoadsHalf, "bytes-equal", ("test_random_programs",), {})
     check_report(broken_by(fault.run), tmp_path)
 
 
