@@ -1,6 +1,10 @@
 """Thousands of faults: no wrong byte, no hang, and everything comes home."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +27,7 @@ from tests.offload.storage.faulty_files import FileFault
 from tests.offload.test_paging_model import FileMachine
 
 NUM_STEPS = 400
+DEADLINE_S = 300.0
 NOT_FAULTS = {"blocks hit", "pages asked for", "pages to recompute", "out of blocks"}
 
 
@@ -53,6 +58,19 @@ def test_faults(num_faults: int, tmp_path: Path, record_property: Callable[[str,
         record_property(name, number)
     assert {fault.name for fault in FileFault} <= total.keys()
     assert min(total[name] for name in (*NOT_FAULTS, "aborted page-ins", "pinning refused")) > 0
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.heavy)])
+def test_killed(count: int, tmp_path: Path) -> None:
+    """Processes that are killed at any time leave nothing in the folder, and the next one opens it."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.offload.killed_programs", str(tmp_path), str(count)],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=DEADLINE_S,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert json.loads(run.stdout) == {"signals": [signal.SIGKILL], "left": []}
 
 
 def no_checksum(_file: PageFile, _page: memoryview) -> int:
