@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -91,6 +92,11 @@ class PagedKVOffloadAdapter(OffloadAdapter):
         self._copies: dict[int, _Copy] = {}
         self._ended: dict[int, tuple[Done, _Copy]] = {}
         self._num_operations = 0
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Blocks are tensors."""
+        return "" if find_spec("torch") else "pagedkv's tiers need torch: pip install 'pagedkv[torch]'"
 
     def _mover(self, store: "KVStore", config: OffloadConfig) -> Mover:
         """A mover that measures no bandwidth, which takes longer than most programs."""
