@@ -155,7 +155,7 @@ class OffloadConfig:
 
     pinned_bytes: int | None = None
     prefetch_blocks: int = 4096
-    io_threads: int = 2
+    io_threads: int = 4
     io_streams: int = 2
     nvme_path: str | PathLike[str] | None = None
     nvme_bytes: int = 0
