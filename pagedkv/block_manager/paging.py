@@ -188,7 +188,7 @@ class Paging:
         self._pool.reuse(ids[~is_page])
         self._pool.share([one.block for one in others])
         held[is_page & ~is_new] = [one.block for one in others]
-        expected_ns = self._tiers.page_in_ns(pages) if len(pages) else 0
+        expected_ns = self._tiers.bandwidth_ns(pages) if len(pages) else 0
         held[is_new] = self._pool.allocate(len(pages))
         num_paged = len(pages) + len(others)
         page_in = PageIn(
@@ -240,17 +240,15 @@ class Paging:
         if page_in.has_ended:
             self._let_go(page_in)
             return
-        self._cancel(page_in)
-        own = []
         for one in self._rising.values():
-            if one.owner is page_in:
-                own.append(one.block)
-            elif page_in in one.others:
+            if page_in in one.others:
                 one.others.remove(page_in)
-        page_in.num_left = len(own)
+        own = [one.block for one in self._rising.values() if one.owner is page_in]
         stays = np.isin(page_in.blocks, own)
         freed, page_in.blocks = page_in.blocks[~stays], page_in.blocks[stays]
+        page_in.num_left = len(own)
         self._pool.free(freed[::-1])
+        self._cancel()
         if not own:
             del self._held[page_in]
             self._tell_ended(page_in, self._looked_ns)
@@ -328,12 +326,19 @@ class Paging:
         if len(failed := paged_in.pages[known & ~paged_in.arrived]):
             unregister(self._pool, self._index, failed, tiers=self._tiers)
 
-    def _cancel(self, page_in: PageIn) -> None:
-        """Leave in the file what only this one waits for, and what is not being read yet."""
-        own = [page for page, one in self._rising.items() if one.owner is page_in and not one.others]
-        for page in self._tiers.cancel(np.array(own, np.int64)).tolist():
-            del self._rising[page]
-            page_in.num_asked -= 1
+    def _cancel(self) -> None:
+        """Leave in the file what nobody waits for any more, and what has not been read yet."""
+        unwanted = [page for page, one in self._rising.items() if one.owner.was_given_up and not one.others]
+        for page in self._tiers.cancel(np.array(unwanted, np.int64)).tolist():
+            one = self._rising.pop(page)
+            owner = one.owner
+            owner.num_asked -= 1
+            owner.num_left -= 1
+            owner.blocks = owner.blocks[owner.blocks != one.block]
+            self._pool.free([one.block])
+            if not owner.num_left:
+                del self._held[owner]
+                self._tell_ended(owner, self._looked_ns)
 
     def _fail(self, page_in: PageIn, block: int) -> None:
         """A page did not come, so the prefix ends before it."""

@@ -43,7 +43,7 @@ class _Ticket:
     arrived: bytearray
     num_left: int
     fetched: list[int] = field(default_factory=list)  # positions that came from the file and are to be loaded
-    cancelled: set[int] = field(default_factory=set)  # positions that nobody wanted before they were begun
+    cancelled: set[int] = field(default_factory=set)  # positions that nobody wanted before they were read
 
 
 class _Copy(NamedTuple):
@@ -51,6 +51,7 @@ class _Copy(NamedTuple):
     ticket: _Ticket
     positions: list[int]
     since_ns: int
+    began_ns: int
 
 
 class PageIns:
@@ -74,6 +75,7 @@ class PageIns:
         self._to_fetch: deque[tuple[_Ticket, int]] = deque()
         self._to_load: list[_Ticket] = []
         self._copies: dict[int, _Copy] = {}  # by operation
+        self._unwanted: dict[int, tuple[int, int]] = {}  # reads for nobody: slot and place by operation
         self._ended: list[_Ticket] = []
         self._is_throttled = False
         self.num_fetching = 0
@@ -83,6 +85,16 @@ class PageIns:
     def num_to_fetch(self) -> int:
         """Pages that wait to be read from the file."""
         return len(self._to_fetch)
+
+    @property
+    def num_loading(self) -> int:
+        """Pages that are on the host, and on their way to the device, or there."""
+        return self.num_left - len(self._to_fetch) - (self.num_fetching - len(self._unwanted))
+
+    def longest_read_ns(self) -> int:
+        """For how long the read that was begun first of those under way has been so; 0 if none is."""
+        began = [copy.began_ns for copy in self._copies.values() if copy.route == "fetch"]
+        return self._clock.now_ns() - min(began) if began else 0
 
     def start(self, pages: list[int], blocks: list[int]) -> int:
         """Bring pages, which are `RISING`, into blocks; returns the number of what was asked."""
@@ -99,20 +111,24 @@ class PageIns:
         return ticket.number
 
     def cancel(self, pages: set[int]) -> list[int]:
-        """Take back those of these pages that were not begun to be read; returns them, still `RISING`."""
+        """Take back those of these pages that have not come from the file; returns them.
+
+        What is being read is so to its end, into a slot that is no page's then. So a disk that does not
+        answer keeps no block of the device.
+        """
         cancelled = []
         left: deque[tuple[_Ticket, int]] = deque()
         for ticket, position in self._to_fetch:
-            page = ticket.pages[position]
-            if page not in pages or self._table.state[page] != State.RISING:
+            if ticket.pages[position] in pages:
+                cancelled.append(self._take_back(ticket, position))
+            else:
                 left.append((ticket, position))
-                continue
-            cancelled.append(page)
-            ticket.cancelled.add(position)
-            self.num_left -= 1
-            self._count_down(ticket)
-            self._table.end(page)
         self._to_fetch = left
+        for operation, copy in self._copies.items():
+            page = copy.ticket.pages[copy.positions[0]]
+            if copy.route == "fetch" and page in pages and operation not in self._unwanted:
+                self._unwanted[operation] = self._table.lend(page)
+                cancelled.append(self._take_back(copy.ticket, copy.positions[0]))
         return cancelled
 
     def advance(self) -> None:
@@ -129,7 +145,8 @@ class PageIns:
                 self._end_page(ticket, position, False)
                 continue
             operation = self._mover.fetch(table.place[page], table.give_slot(page))
-            self._copies[operation] = _Copy("fetch", ticket, [position], ticket.since_ns)
+            began_ns = self._clock.now_ns()
+            self._copies[operation] = _Copy("fetch", ticket, [position], ticket.since_ns, began_ns)
             self.num_fetching += 1
         self._throttle()
 
@@ -138,9 +155,13 @@ class PageIns:
         copy = self._copies.pop(operation, None)
         if copy is None:
             return False
-        route, ticket, positions, since_ns = copy
+        route, ticket, positions, since_ns, _ = copy
         if route == "fetch":
-            self._fetched(ticket, positions[0], error is None)
+            self.num_fetching -= 1
+            if (lent := self._unwanted.pop(operation, None)) is not None:
+                self._table.take_back(*lent)
+            else:
+                self._fetched(ticket, positions[0], error is None)
         else:
             for position in positions:
                 self._end_page(ticket, position, error is None)
@@ -180,10 +201,18 @@ class PageIns:
     def _load(self, ticket: _Ticket, positions: list[int]) -> None:
         slots = np.array([self._table.slot[ticket.pages[i]] for i in positions], np.int64)
         operation = self._mover.load(slots, np.array([ticket.blocks[i] for i in positions], np.int64))
-        self._copies[operation] = _Copy("page_in", ticket, positions, self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        self._copies[operation] = _Copy("page_in", ticket, positions, now_ns, now_ns)
+
+    def _take_back(self, ticket: _Ticket, position: int) -> int:
+        page = ticket.pages[position]
+        ticket.cancelled.add(position)
+        self.num_left -= 1
+        self._count_down(ticket)
+        self._table.end(page)
+        return page
 
     def _fetched(self, ticket: _Ticket, position: int, came: bool) -> None:
-        self.num_fetching -= 1
         if not came or self._table.state[ticket.pages[position]] == State.LEAVING:
             self._end_page(ticket, position, False)
             return

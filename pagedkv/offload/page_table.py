@@ -1,6 +1,7 @@
 """What is known of each page: where it is, what is done with it, and which slots and places nobody has."""
 
 from array import array
+from collections import Counter
 from collections.abc import Collection
 from enum import IntEnum
 
@@ -43,6 +44,7 @@ class PageTable:
         busy: copies that use its slot or place, or wait to.
         num_in: pages in each state.
         num_on_host: pages on the host that are not asked for.
+        lent_slots: slots of no page, that copies still write which nobody wants any more.
     """
 
     def __init__(self, num_slots: int, num_places: int) -> None:
@@ -59,6 +61,9 @@ class PageTable:
         self._is_spent = bytearray(self.num_pages)  # has no use for what a copy still uses
         self.num_in = [self.num_pages] + [0] * (len(State) - 1)
         self.num_on_host = 0
+        self.lent_slots: list[int] = []
+        self._num_reads: Counter[int] = Counter()  # by place: such copies that read it
+        self._lent_places: list[int] = []  # places of no page that they read
         self.spare_slots = list(range(num_slots - 1, -1, -1))
         self.spare_places = list(range(num_places - 1, -1, -1))
         self._spare_pages = list(range(self.num_pages - 1, -1, -1))
@@ -96,10 +101,33 @@ class PageTable:
             self.spare_slots.append(self.slot[page])
             self.slot[page] = -1
 
+    def lend(self, page: int) -> tuple[int, int]:
+        """A page does not want what a copy reads from its place; returns the slot, and the place.
+
+        The slot is no page's until the copy has ended, and neither is the place if the page lets it go.
+        """
+        slot, place = self.slot[page], self.place[page]
+        self.slot[page] = -1
+        self.lent_slots.append(slot)
+        self._num_reads[place] += 1
+        return slot, place
+
+    def take_back(self, slot: int, place: int) -> None:
+        """A copy has ended that nobody wanted."""
+        self.lent_slots.remove(slot)
+        self.spare_slots.append(slot)
+        self._num_reads[place] -= 1
+        if not self._num_reads[place]:
+            del self._num_reads[place]
+            if place in self._lent_places:
+                self._lent_places.remove(place)
+                self.spare_places.append(place)
+
     def drop_place(self, page: int) -> None:
         """Take a page's place back, if it has one."""
         if self.place[page] >= 0:
-            self.spare_places.append(self.place[page])
+            is_read = self.place[page] in self._num_reads
+            (self._lent_places if is_read else self.spare_places).append(self.place[page])
             self.place[page] = -1
 
     def begin(self, page: int) -> None:
@@ -145,8 +173,8 @@ class PageTable:
         """
         used = [page for page in range(self.num_pages) if self.state[page]]
         for what, spare, had, size in (
-            ("slot", self.spare_slots, self.slot, self.num_slots),
-            ("place", self.spare_places, self.place, self.num_places),
+            ("slot", self.spare_slots + self.lent_slots, self.slot, self.num_slots),
+            ("place", self.spare_places + self._lent_places, self.place, self.num_places),
         ):
             known = sorted(spare + [number for number in had if number >= 0])
             if known != list(range(size)):

@@ -192,15 +192,17 @@ class PageTiers:
         return ticket
 
     def cancel(self, pages: Int64s) -> Int64s:
-        """Nobody waits for these pages any more: those that wait to be read from the file stay there.
+        """Nobody waits for these pages any more: those that have not come from the file stay there.
 
         Returns:
-            Those that do; their blocks are free, and no ticket reports them. Shape `[n]` (int64).
+            Those that do, or that were forgotten meanwhile; their blocks are free, and no ticket reports
+            them. Shape `[n]` (int64).
         """
         cancelled = self._page_ins.cancel(set((pages - self.first_page).tolist()))
         for page in cancelled:
-            self._table.move(page, State.FILED)
-            self._filed.admit(page, self._table.key[page])
+            if self._table.state[page] == State.RISING:
+                self._table.move(page, State.FILED)
+                self._filed.admit(page, self._table.key[page])
         return np.array(cancelled, np.int64) + self.first_page
 
     def poll(self) -> Sequence[PagedIn]:
@@ -283,6 +285,14 @@ class PageTiers:
         return sum(demoted_at[page] > limit for page in (pages - self.first_page).tolist())
 
     def page_in_ns(self, pages: Int64s) -> int:
+        """How long these pages are likely to take to come.
+
+        By the measured bandwidths; but of a disk on which a read has hung for some time, at least as long.
+        """
+        measured_ns = self.bandwidth_ns(pages)
+        return max(measured_ns, self._page_ins.longest_read_ns()) if self.location(pages)[1] else measured_ns
+
+    def bandwidth_ns(self, pages: Int64s) -> int:
         """How long these pages take to come, by the measured bandwidths and what was asked for before them.
 
         Reading the file and copying to the device go on side by side.
@@ -292,9 +302,7 @@ class PageTiers:
         in_ns = page_ns / self._mover.bandwidth["page_in"]
         num_up = self._page_ins.num_left
         if not num_file:
-            return int(
-                (num_up - self._page_ins.num_to_fetch - self._page_ins.num_fetching + num_host) * in_ns
-            )
+            return int((self._page_ins.num_loading + num_host) * in_ns)
         num_fetches = self._page_ins.num_to_fetch + self._page_ins.num_fetching + num_file
         fetch_ns = num_fetches * page_ns / self._mover.bandwidth["fetch"] + in_ns
         return int(max(fetch_ns, (num_up + len(pages)) * in_ns))

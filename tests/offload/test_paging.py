@@ -144,6 +144,46 @@ def test_who_gives_up_frees_at_once_what_no_copy_uses() -> None:
     cache.check_integrity()
 
 
+def settled(cache: BlockManager, mover: SlowMover) -> None:
+    """Let writes to the file end, and begin, until none is left."""
+    while mover.under_way:
+        mover.end_all()
+        cache.poll_page_ins()
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_disk_that_does_not_answer_holds_no_block(is_reset: bool) -> None:
+    """Two wait for the same reads; when both have given up, every block is free, though no read has ended."""
+    mover = SlowMover(12, 64)
+    cache = cache_over(mover, num_blocks=9, num_staging=2, num_reserved=10, queue_depth=2)
+    for prompt in (A, B, C, [4] * 33, [5] * 33):
+        churn(cache, prompt)
+        settled(cache, mover)
+    prefix = cache.paged_prefix(A)
+    assert cache.tiers is not None
+    assert cache.tiers.location(prefix.pages)[1] > 2
+    first = cache.begin_page_in(prefix)
+    second = cache.begin_page_in(cache.paged_prefix(A))
+    assert "page_in" not in [copy.route for copy in mover.under_way]
+    if is_reset:
+        cache.reset_prefix_cache()
+    cache.end_page_in(first)
+    cache.check_integrity()
+    assert cache.pool.num_free < 9
+    cache.end_page_in(second)
+    cache.check_integrity()
+    assert cache.pool.num_free == 9
+    assert cache.tiers.num_fetching == 2
+    assert cache.paged_prefix(A).num_tokens == (0 if is_reset else prefix.num_tokens)
+    settled(cache, mover)
+    cache.check_integrity()
+    assert cache.tiers.num_fetching == 0
+    if not is_reset:
+        page_in = bring(cache, mover, A)
+        assert page_in.num_failed == 0
+        cache.end_page_in(page_in)
+
+
 @pytest.mark.parametrize("error", [OffloadError("EIO"), CorruptPage("flipped bit")])
 def test_a_page_that_fails_is_forgotten(error: OffloadError) -> None:
     """The request hits what came before it, and computes the rest."""
