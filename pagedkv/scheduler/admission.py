@@ -143,14 +143,17 @@ class Admission:
             return _AWAITS
         num_kept = self._watermark if len(self._running) else 0
         room = self._room(num_kept)
-        if (held := request.held) is not None and room < held.num_blocks and self._looks < held.until:
+        most = room + self._paging.num_reclaimable(request)
+        held = request.held if len(self._running) else None
+        if held is not None and most < held.num_blocks and self._looks < held.until:
             return f"{held.num_blocks} blocks needed, {room} to be had"
         leader = request.sequences[0]
         is_group = len(request.sequences) > 1
         outputs = leader.output_ids[:0] if is_group else leader.output_ids
         prompt, length = request.request.prompt, request.request.prompt.num_tokens + len(outputs)
         hit = prompt.hit(self._cache, leader.seq_id, outputs)
-        while (needed := self._num_needed(request, hit)) > room and self._paging.reclaim(request):
+        helps = self._num_needed(request, hit) <= most or not len(self._running)
+        while (needed := self._num_needed(request, hit)) > room and helps and self._paging.reclaim(request):
             room = self._room(num_kept)
             hit = prompt.hit(self._cache, leader.seq_id, outputs)
         if needed > room:

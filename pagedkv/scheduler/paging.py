@@ -56,6 +56,8 @@ class Paging:
 
     Attributes:
         speed: how quickly prompts are computed.
+        is_barred: whether a copy of this step is still to read or write a block that is free: pages would
+            come into it too early, so none are asked for.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Paging:
     ) -> None:
         config = None if cache.tiers is None else cache.tiers.config
         self.speed = PrefillSpeed()
+        self.is_barred = False
         self._is_on = config is not None
         self._cache = cache
         self._clock = clock
@@ -117,7 +120,10 @@ class Paging:
         """Ask for the pages of a request whose turn has come; returns whether it is to wait for them."""
         if not self._is_on or self._has_all(request) or self._is_recent(self._declined.get(request)):
             return False
-        return self._begin(request, self._worthwhile(request, None), None, now_ns)
+        prefix = self._worthwhile(request, None)
+        if self.is_barred and prefix is not None:
+            return True
+        return self._begin(request, prefix, None, now_ns)
 
     def begins(self, request: RequestState) -> None:
         """A request has blocks: those of its pages are in its table now."""
@@ -143,7 +149,7 @@ class Paging:
             waiting: the first of them, in order.
             room: blocks that nobody needs.
         """
-        if not self._num_ahead:
+        if not self._num_ahead or self.is_barred:
             return
         left = self._num_ahead - sum(asked.num_pages for asked in self._asked.values())
         for request in waiting:
@@ -159,20 +165,33 @@ class Paging:
                 left -= prefix.num_paged
                 room -= prefix.num_blocks_needed
 
+    def num_reclaimable(self, before: RequestState) -> int:
+        """Blocks that `reclaim` could free, at most, besides those of this request."""
+        ready = [
+            asked
+            for each, asked in self._asked.items()
+            if each is not before and self._is_behind(each, before)
+        ]
+        return sum(len(asked.page_in.blocks) for asked in ready if asked.ended_ns is not None)
+
     def reclaim(self, before: RequestState | None) -> bool:
         """Let go of blocks that hold pages of the last in line, so that they are free.
 
         Args:
-            before: only of those behind this one, and at last its own, which do not help it if a page of them
-                has failed; None for anybody's.
+            before: only of those behind this one, and at last, if nothing is on its way whose blocks could be
+                had instead, its own, which do not help it if they are no hits; None for anybody's.
 
         Returns:
             Whether there were any.
         """
         ready = [request for request, asked in self._asked.items() if asked.ended_ns is not None]
         if before is not None:
-            first = self._rank(before)
-            ready = [request for request in ready if self._rank(request) >= first]
+            in_flight = self.any_in_flight
+            ready = [
+                request
+                for request in ready
+                if self._is_behind(request, before) and (request is not before or not in_flight)
+            ]
         if not ready:
             return False
         last = max(ready, key=self._rank)
@@ -181,6 +200,9 @@ class Paging:
         return True
 
     # ---- how
+
+    def _is_behind(self, request: RequestState, other: RequestState) -> bool:
+        return self._rank(request) >= self._rank(other)
 
     def _is_recent(self, looks: int | None) -> bool:
         return looks is not None and looks >= 0 and self._looks - looks < _STEPS_BETWEEN_LOOKS
