@@ -175,6 +175,7 @@ class Scheduler:
             self._running.regroup(plan)
             self._running.decode(plan)
             self._running.prefill(plan)
+            self._paging.is_barred = self._any_copy_is_loose(plan)
             self._admission.admit(plan)
         except BaseException:
             self._withdraw_all("the step could not be scheduled")
@@ -274,6 +275,19 @@ class Scheduler:
         return sequence
 
     # ---- how: schedule
+
+    def _any_copy_is_loose(self, plan: Plan) -> bool:
+        """Whether a copy that is to run first in this step reads or writes a block that is free again.
+
+        Whoever a fork was for may have lost its blocks since. What steps write comes behind the copies, pages
+        that come into a free block do not.
+        """
+        if self.cache.tiers is None:
+            return False
+        if not len(self._running):
+            self._copies.clear()  # they are for nobody
+        ref_count = self.cache.pool.ref_count
+        return any(not ref_count(block) for copy in (*self._copies, *plan.copies) for block in copy)
 
     def _settled(self, plan: Plan) -> ScheduledStep:
         preempted, self._running.preempted = self._running.preempted, []

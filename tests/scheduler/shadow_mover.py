@@ -17,7 +17,9 @@ Content = list[tuple[int, ...] | None]
 
 
 class ShadowMover(SimulatedMover):
-    """Copies what slots remember; a load writes its blocks when it ends, and not before.
+    """Copies what slots remember; a load writes its blocks at once, and finds them so when it ends.
+
+    A real one writes them at any time in between, so nobody else may.
 
     Args:
         clock: the clock.
@@ -55,13 +57,18 @@ class ShadowMover(SimulatedMover):
             self._host[slot] = self.device[start : start + self.block_size]
 
     def load(self, slots: Int64s, blocks: Int64s) -> int:
-        """Write the blocks at the end."""
-        pairs = list(zip(slots.tolist(), blocks.tolist(), strict=True))
+        """Write the blocks now, and see at the end that nobody else did."""
+        size = self.block_size
+        pairs = [
+            (block, self._host[slot]) for slot, block in zip(slots.tolist(), blocks.tolist(), strict=True)
+        ]
+        for block, content in pairs:
+            self.device[block * size : (block + 1) * size] = content
 
         def finish() -> None:
-            for slot, block in pairs:
-                start = block * self.block_size
-                self.device[start : start + self.block_size] = self._host[slot]
+            for block, content in pairs:
+                found = self.device[block * size : (block + 1) * size]
+                assert found == content, f"block {block} was written while a page came into it"
 
         return self._later(super().load(slots, blocks), finish)
 

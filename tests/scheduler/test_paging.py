@@ -8,7 +8,7 @@ import pytest
 
 from pagedkv.block_manager import BlockManager
 from pagedkv.clock import VirtualClock
-from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
+from pagedkv.config import CacheConfig, ForkMode, OffloadConfig, SchedulerConfig
 from pagedkv.events import PageInStarted, RequestAwaitedPages, RequestPreempted
 from pagedkv.offload.tiers import PageTiers
 from pagedkv.request import KeyPrompt, Request, TokenPrompt
@@ -23,14 +23,16 @@ STEP_NS = 40 * MS  # a page of the mover takes about 2 ms
 class Tiered:
     """A scheduler over a pool of 8 blocks of 2 tokens and tiers below it, on shadow memory."""
 
-    def __init__(self, num_blocks: int = 8, fails: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, num_blocks: int = 8, fails: bool = False, fork_mode: ForkMode = "lazy", **settings: Any
+    ) -> None:
         self.clock = VirtualClock()
         self.mover = ShadowMover(self.clock, num_slots=40, num_places=0, seed=1 if fails else None)
         names = {"prefetch_blocks", "page_in_timeout_ms"} & settings.keys()
         offload = OffloadConfig(**{name: settings.pop(name) for name in names})
         keys = settings.pop("prefix_keys", "tokens")
         cache = BlockManager(
-            CacheConfig(num_blocks=num_blocks, block_size=2, prefix_keys=keys),
+            CacheConfig(num_blocks=num_blocks, block_size=2, prefix_keys=keys, fork_mode=fork_mode),
             partial(PageTiers, self.mover, offload, clock=self.clock),
         )
         self.scheduler = Scheduler(cache, SchedulerConfig(watermark_ratio=0.0, **settings), self.clock)
@@ -39,9 +41,14 @@ class Tiered:
         self.told: list[Any] = []
         self.scheduler.events.attach(self.told.append)
 
-    def add(self, request_id: int, tokens: list[int], max_tokens: int = 1) -> None:
+    def add(self, request_id: int, tokens: list[int], max_tokens: int = 1, num_sequences: int = 1) -> None:
         """A request with this prompt."""
-        request = Request(request_id=request_id, prompt=TokenPrompt(tokens), max_tokens=max_tokens)
+        request = Request(
+            request_id=request_id,
+            prompt=TokenPrompt(tokens),
+            max_tokens=max_tokens,
+            num_sequences=num_sequences,
+        )
         self.scheduler.add(request)
 
     def step(self) -> ScheduledStep:
@@ -190,6 +197,37 @@ def test_an_abort_while_pages_are_on_their_way() -> None:
     cache = tiered.scheduler.cache
     assert cache.pool.num_free == 8
     assert cache.prefix_hit(A).num_tokens == 12
+
+
+def test_pages_do_not_come_into_blocks_that_a_copy_is_to_use() -> None:
+    """A fork was aborted before its copy ran: what that writes is free, and not for pages before it has."""
+    tiered = warmed(num_blocks=7, fork_mode="eager")
+    tiered.add(2, [7, 8, 9], max_tokens=2, num_sequences=3)
+    tiered.add(3, [50], max_tokens=9)
+    step = tiered.scheduler.schedule()
+    tiered.model.run(step)
+    [parent, _] = step.sampling()
+    tokens = np.ones(step.num_sampled, np.int32)
+    tiered.scheduler.commit(step, StepResult(token_ids=tokens, branches={parent.seq_id: [1, 2, 3]}))
+    tiered.scheduler.abort(2)
+    tiered.add(4, A[:9])
+    tiered.drain()
+    assert tiered.of(PageInStarted)
+
+
+def test_copies_that_nobody_needs_bar_no_pages() -> None:
+    """All that forked was aborted, and nothing else runs."""
+    tiered = warmed(fork_mode="eager")
+    tiered.add(2, [7, 8, 9], max_tokens=2, num_sequences=3)
+    step = tiered.scheduler.schedule()
+    tiered.model.run(step)
+    [parent] = step.sampling()
+    tokens = np.ones(step.num_sampled, np.int32)
+    tiered.scheduler.commit(step, StepResult(token_ids=tokens, branches={parent.seq_id: [1, 2, 3]}))
+    tiered.scheduler.abort(2)
+    tiered.add(4, A)
+    assert tiered.step().awaits_pages
+    tiered.drain()
 
 
 @pytest.mark.parametrize("ids", [(), tuple(range(3))])

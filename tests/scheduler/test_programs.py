@@ -277,13 +277,13 @@ class PagedLives(Lives):
     @initialize(
         num_blocks=st.integers(4, 8),
         block_size=st.integers(1, 2),
+        fork_mode=st.sampled_from(("lazy", "eager")),
         config=configs,
         tiers=tiers,
         num_slots=st.integers(4, 24),
     )
     def make(self, config: dict[str, Any], tiers: dict[str, Any], num_slots: int, **cache: Any) -> None:  # type: ignore[override]
-        settled = {**cache, "prefix_caching": True, "fork_mode": "lazy"}
-        super().make(config, {**tiers, "num_slots": num_slots}, **settled)
+        super().make(config, {**tiers, "num_slots": num_slots}, prefix_caching=True, **cache)
 
 
 def test_lives_over_pages() -> None:
