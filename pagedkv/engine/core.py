@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineCore"]
 
+_NS_PER_S = 1e9
 _LONGEST_WAIT_S = 0.05  # for pages, before requests that came meanwhile are looked at
 
 
@@ -173,7 +174,9 @@ class EngineCore:
         self._idle.stepped(is_idle=not step and step.wake_ns is None and not step.awaits_pages)
         tiers = self.scheduler.cache.tiers
         if step.awaits_pages and tiers is not None:
-            tiers.wait(_LONGEST_WAIT_S)
+            tiers.wait(
+                _LONGEST_WAIT_S if step.wake_ns is None else min(_LONGEST_WAIT_S, self._left_s(step.wake_ns))
+            )
         elif step.wake_ns is not None:
             self.scheduler.clock.sleep_until(step.wake_ns)
 
@@ -234,6 +237,9 @@ class EngineCore:
         if step:
             self._run(step)
         return step
+
+    def _left_s(self, until_ns: int) -> float:
+        return max(0, until_ns - self.scheduler.clock.now_ns()) / _NS_PER_S
 
     def _run(self, step: ScheduledStep) -> None:
         try:

@@ -82,8 +82,8 @@ class Paging:
 
     @property
     def any_in_flight(self) -> bool:
-        """Whether pages are on their way that a request waits for."""
-        return any(asked.ended_ns is None for asked in self._asked.values())
+        """Whether pages are on their way; also those that were given up keep blocks until they have come."""
+        return self._cache.tiers is not None and self._cache.tiers.num_rising > 0
 
     def is_awaited_by(self, request: RequestState) -> bool:
         """Whether pages are on their way to a request whose turn has come."""

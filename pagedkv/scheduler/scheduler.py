@@ -294,7 +294,7 @@ class Scheduler:
         live = [request_id for request_id in preempted if request_id in self._requests]
         if not plan.decodes.seq_ids and not plan.chunks:
             self._copies.extend(plan.copies)
-            awaits_pages = self._paging is not None and self._paging.any_in_flight
+            awaits_pages = self._paging.any_in_flight
             return ScheduledStep(preempted=live, wake_ns=self._admission.opens_ns, awaits_pages=awaits_pages)
         number = self.cache.begin_step(plan.decodes.seq_ids) if plan.decodes.seq_ids else 0
         if plan.chunks:  # retired with this number, the decoding ones are, too

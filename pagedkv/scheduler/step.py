@@ -79,7 +79,7 @@ class ScheduledStep:
         copies: (source block, destination block), to run in order before any KV is written.
         preempted: requests that lost their blocks since the last step.
         wake_ns: for an empty step with requests that wait on purpose: when it is worth asking again.
-        awaits_pages: for an empty step: whether pages are on their way that requests wait for.
+        awaits_pages: for an empty step: whether pages are on their way, for whose blocks requests wait.
     """
 
     number: int = 0

@@ -230,6 +230,23 @@ def test_copies_that_nobody_needs_bar_no_pages() -> None:
     tiered.drain()
 
 
+def test_empty_steps_say_that_pages_that_were_given_up_still_hold_blocks() -> None:
+    """Nobody waits for these pages any more, but for their blocks; so it is not idle that the steps are."""
+    tiered = warmed(page_in_timeout_ms=3.0)
+    tiered.add(2, A)
+    while not tiered.of(RequestAwaitedPages):
+        assert tiered.step().awaits_pages
+    cache = tiered.scheduler.cache
+    cache.reset_prefix_cache()
+    num_empty = 0
+    while not (step := tiered.step()):
+        assert step.awaits_pages
+        num_empty += 1
+    assert num_empty
+    tiered.drain()
+    assert cache.pool.num_free == 8
+
+
 @pytest.mark.parametrize("ids", [(), tuple(range(3))])
 def test_a_preempted_request_of_a_trace_finds_its_own_blocks(ids: tuple[int, ...]) -> None:
     """Generated tokens, and prompts without ids, are known by their sequence: they need not be computed."""
