@@ -87,7 +87,7 @@ class Plain:
         self._each(lambda place: os.preadv(self._file, [self.pages[place]], self._offset(place)))
 
     def _offset(self, place: int) -> int:
-        return place * self.pages.shape[1]
+        return place * int(self.pages.shape[1])
 
     def _each(self, move: Callable[[int], int]) -> None:
         moved = sum(self._threads.map(move, range(NUM_PAGES)))
