@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Self
 
 from pagedkv.block_ids import Int64s
 from pagedkv.config import OffloadConfig
-from pagedkv.errors import InvalidRequest, OffloadError
+from pagedkv.errors import ConfigError, InvalidRequest, OffloadError
 from pagedkv.offload.mover import Moved
 from pagedkv.offload.storage.bandwidth import measure_bandwidth
 from pagedkv.offload.storage.device import BlockCopier
 from pagedkv.offload.storage.file_layer import FileLayer
-from pagedkv.offload.storage.host_pool import HostPool, page_stride
+from pagedkv.offload.storage.host_pool import HostPool
 from pagedkv.offload.storage.io_pool import Ended, IoPool
 from pagedkv.offload.storage.page_file import PageFile
 from pagedkv.tracing import nvtx_range
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StorageMover"]
 
+_FEWEST_SLOTS = 2
 _CLOSE_S = 5.0
 """How long a mover that is closed waits for a disk that does not answer."""
 _STORE, _LOAD = nvtx_range("offload store"), nvtx_range("offload load")
@@ -80,7 +81,7 @@ class StorageMover:
         ended = Ended()
         pool, copier = _open_copier(store, config, ended)
         try:
-            file = _open_file(config, page_bytes, files or FileLayer())
+            file = _open_file(config, pool, files or FileLayer())
         except BaseException:
             copier.close()
             raise
@@ -213,13 +214,19 @@ def _open_copier(store: "KVStore", config: OffloadConfig, ended: Ended) -> tuple
         raise
 
 
-def _open_file(config: OffloadConfig, page_bytes: int, files: FileLayer) -> PageFile | None:
+def _open_file(config: OffloadConfig, pool: HostPool, files: FileLayer) -> PageFile | None:
     if config.nvme_path is None:
         return None
+    if pool.num_slots < _FEWEST_SLOTS:
+        raise ConfigError(
+            f"{pool.num_slots} page of {pool.page_bytes} bytes fits the host memory, and a file takes "
+            f"{_FEWEST_SLOTS}: one for what comes from the file, one for what is evicted; pinned_bytes must be "
+            f"at least {_FEWEST_SLOTS * pool.stride}"
+        )
     return PageFile(
         Path(config.nvme_path),
-        page_bytes=page_bytes,
-        stride=page_stride(page_bytes),
+        page_bytes=pool.page_bytes,
+        stride=pool.stride,
         max_bytes=config.nvme_bytes,
         direct_io=config.direct_io,
         files=files,

@@ -37,6 +37,17 @@ def num_open() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def test_a_file_needs_two_slots(tmp_path: Path) -> None:
+    """With one, which is for what comes back, nothing evicted could be kept: that is refused, and told."""
+    store = small_store()
+    config = OffloadConfig(pinned_bytes=4096, nvme_path=tmp_path, nvme_bytes=1 << 20)
+    before = num_open()
+    with pytest.raises(ConfigError, match="at least 8192"):
+        StorageMover.open(store, config)
+    assert num_open() == before
+    StorageMover.open(store, OffloadConfig(pinned_bytes=8192, nvme_path=tmp_path, nvme_bytes=1 << 20)).close()
+
+
 @pytest.mark.parametrize("layout", KVLayout)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_pages_come_back(tmp_path: Path, shape, layout):
@@ -172,7 +183,10 @@ def test_a_mover_that_is_forgotten_gives_everything_back(tmp_path: Path, quick_s
     gc.collect()
     fds, num_threads = num_open(), threading.active_count()
     mover = StorageMover.open(small_store(), with_file(tmp_path))
-    assert (num_open(), threading.active_count()) == (fds + 1, num_threads + 3)
+    assert (num_open(), threading.active_count()) == (
+        fds + 1,
+        num_threads + 1 + with_file(tmp_path).io_threads,
+    )
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("pagedkv-")]
     del mover
     gc.collect()
