@@ -220,7 +220,7 @@ def _open_file(config: OffloadConfig, pool: HostPool, files: FileLayer) -> PageF
     if pool.num_slots < _FEWEST_SLOTS:
         raise ConfigError(
             f"{pool.num_slots} page of {pool.page_bytes} bytes fits the host memory, and a file takes "
-            f"{_FEWEST_SLOTS}: one for what comes from the file, one for what is evicted; pinned_bytes must be "
+            f"{_FEWEST_SLOTS}: one for what comes from the file, one for evicted ones; pinned_bytes must be "
             f"at least {_FEWEST_SLOTS * pool.stride}"
         )
     return PageFile(
