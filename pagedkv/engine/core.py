@@ -210,9 +210,11 @@ class EngineCore:
             self._registry.finish(self.scheduler.abort(request_id))
         self._is_closed = True
         self.scheduler.events.detach(self._stats)
-        if (tiers := self.scheduler.cache.tiers) is not None:
-            tiers.close()
-        self._executor.close()
+        try:
+            if (tiers := self.scheduler.cache.tiers) is not None:
+                tiers.close()
+        finally:
+            self._executor.close()
 
     def __enter__(self) -> Self:
         return self

@@ -123,6 +123,11 @@ def _tiers(offload: OffloadConfig, cache: CacheConfig, cost: CostModel, clock: V
     """Makes tiers of these sizes below a simulated device."""
     page_bytes = cost.block_bytes
     pinned = cache.num_blocks * page_bytes if offload.pinned_bytes is None else offload.pinned_bytes
+    if pinned < (2 if offload.nvme_bytes else 1) * page_bytes:
+        raise ConfigError(
+            f"pinned_bytes is {pinned}, and a block is {page_bytes} bytes: there must be room for one, and for "
+            "two in front of a file"
+        )
     mover = SimulatedMover(
         clock,
         cost.device,

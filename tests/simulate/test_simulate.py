@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagedkv.config import CacheConfig, Policy, SchedulerConfig
+from pagedkv.config import CacheConfig, OffloadConfig, Policy, SchedulerConfig
 from pagedkv.engine.stats import nearest_rank
 from pagedkv.errors import ConfigError, TraceFormatError
 from pagedkv.simulate import CostModel, StepWork, fitting_cache, simulate
@@ -251,3 +251,11 @@ def test_the_default_cache_is_what_fits() -> None:
 
     cost = CostModel("h200", "llama-3-8b", block_size=64)
     assert fitting_cache(trace) == CacheConfig(num_blocks=cost.num_blocks_fitting(), block_size=64)
+
+
+@pytest.mark.parametrize(("pinned_bytes", "nvme_bytes"), [(0, 0), (1 << 20, 0), (2 << 20, 1 << 30)])
+def test_tiers_in_which_nothing_fits_are_refused(pinned_bytes: int, nvme_bytes: int) -> None:
+    """A block of 16 tokens of this model is 2 MiB."""
+    offload = OffloadConfig(pinned_bytes=pinned_bytes, nvme_bytes=nvme_bytes)
+    with pytest.raises(ConfigError, match=rf"pinned_bytes is {pinned_bytes}, and a block is 2097152 bytes"):
+        simulate(trace_of(), cache=CacheConfig(num_blocks=64), offload=offload)

@@ -6,6 +6,7 @@ buffers on the GPU, in the `HND` order whatever the layout.
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -114,6 +115,8 @@ class CudaCopier:
                 for part_blocks, part_slots in self._parts(blocks, slots)
             ]
         except RuntimeError as error:
+            with suppress(RuntimeError):
+                self.finish()  # parts that were begun write no block after this was reported
             self._ended.add(Moved(operation, _failure(error)))
 
     def guard(self, slot: int) -> Callable[[], None]:
