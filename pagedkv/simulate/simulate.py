@@ -125,8 +125,8 @@ def _tiers(offload: OffloadConfig, cache: CacheConfig, cost: CostModel, clock: V
     pinned = cache.num_blocks * page_bytes if offload.pinned_bytes is None else offload.pinned_bytes
     if pinned < (2 if offload.nvme_bytes else 1) * page_bytes:
         raise ConfigError(
-            f"pinned_bytes is {pinned}, and a block is {page_bytes} bytes: there must be room for one, and for "
-            "two in front of a file"
+            f"pinned_bytes is {pinned}, and a block is {page_bytes} bytes: there must be room for "
+            "one, and for two in front of a file"
         )
     mover = SimulatedMover(
         clock,
