@@ -103,6 +103,7 @@ def let_go_early(paging: Paging, page_in: object) -> None:
         paging._let_go(page_in)
 
 
+@pytest.mark.heavy
 def test_planted_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for what threads seldom show: programs of copies that end when they are told to."""
     monkeypatch.setattr(PageTable, "forget", frees_at_once)

@@ -202,7 +202,7 @@ def test_costs_decide(tiered: TieredEngine, talks: Talks, monkeypatch: pytest.Mo
             r"4095\) holds no page: one of 1024 bytes takes 4096",
         ),
         (
-            {"offload": OffloadConfig(pinned_bytes=4096, nvme_path="/nowhere", nvme_bytes=4096)},
+            {"offload": OffloadConfig(pinned_bytes=8192, nvme_path="/nowhere", nvme_bytes=4096)},
             "nvme_path /nowhere cannot be used",
         ),
     ],
