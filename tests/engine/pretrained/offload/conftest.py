@@ -107,13 +107,18 @@ def params() -> list[SamplingParams]:
     return [PARAMS[i % len(PARAMS)] for i in range(NUM_TALKS)]
 
 
+def num_threads() -> int:
+    """Threads of tiers."""
+    return sum(thread.name.startswith("pagedkv-") for thread in threading.enumerate())
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Where the file goes; nothing is left there, and no thread."""
-    before = threading.active_count()
+    before = num_threads()
     yield tmp_path
     assert not list(tmp_path.iterdir())
-    assert threading.active_count() == before
+    assert num_threads() == before
 
 
 @pytest.fixture

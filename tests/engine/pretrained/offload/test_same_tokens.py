@@ -1,7 +1,6 @@
 """An engine whose pool is a quarter of what it works on says the same as one that has room for everything."""
 
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.engine.pretrained.offload.conftest import (
     Talks,
     TieredEngine,
     check_home,
+    num_threads,
     params,
     run_turns,
 )
@@ -217,11 +217,11 @@ def test_costs_decide(tiered: TieredEngine, talks: Talks, monkeypatch: pytest.Mo
 )
 def test_refusals(change: dict[str, Any], says: str, folder_of: Callable[[str], Path]) -> None:
     """What cannot work is said before anything runs, with the numbers; no thread is left."""
-    before = threading.active_count()
+    before = num_threads()
     asked: dict[str, Any] = {
         "cache": CacheConfig(num_blocks=8, block_size=BLOCK_SIZE),
         "offload": OffloadConfig(pinned_bytes=1 << 20),
     }
     with pytest.raises(ConfigError, match=says):
         Engine.from_pretrained(folder_of("llama"), device="cpu", **(asked | change))
-    assert threading.active_count() == before
+    assert num_threads() == before
