@@ -73,7 +73,8 @@ class Admission:
             return
         self._looks += 1
         self._admit(plan)
-        self._paging.ask_ahead(self._waiting.first(_MOST_AHEAD), self._room(self._watermark))
+        if self._paging.is_on:
+            self._paging.ask_ahead(self._waiting.first(_MOST_AHEAD), self._room(self._watermark))
 
     def _admit(self, plan: Plan) -> None:
         self._promote(plan.now_ns)
@@ -123,7 +124,7 @@ class Admission:
 
     def _is_in_line(self, request: RequestState) -> bool:
         """Whether a request that was held is overtaken by those that begin behind it."""
-        if self._paging.is_awaited_by(request):
+        if self._paging.is_on and self._paging.is_awaited_by(request):
             return False  # it does not take long, and does not depend on who runs
         return self._window.reason(request) is None and self._buckets.reason(request) is None
 
@@ -139,12 +140,13 @@ class Admission:
 
     def _begin(self, plan: Plan, request: RequestState) -> str | None:
         """Admit the first piece of a request, or say why not."""
-        if self._paging.awaits(request, plan.now_ns):
+        paging, is_alone = self._paging, not len(self._running)
+        if paging.is_on and paging.awaits(request, plan.now_ns):
             return _AWAITS
-        num_kept = self._watermark if len(self._running) else 0
-        room = self._room(num_kept)
-        most = room + self._paging.num_reclaimable(request)
-        held = request.held if len(self._running) else None
+        num_kept = 0 if is_alone else self._watermark
+        room = self._cache.pool.num_free - self._num_promised - num_kept
+        most = room + paging.num_reclaimable(request) if paging.is_on else room
+        held = None if is_alone else request.held
         if held is not None and most < held.num_blocks and self._looks < held.until:
             return f"{held.num_blocks} blocks needed, {room} to be had"
         leader = request.sequences[0]
@@ -152,14 +154,16 @@ class Admission:
         outputs = leader.output_ids[:0] if is_group else leader.output_ids
         prompt, length = request.request.prompt, request.request.prompt.num_tokens + len(outputs)
         hit = prompt.hit(self._cache, leader.seq_id, outputs)
-        helps = self._num_needed(request, hit) <= most or not len(self._running)
-        while (needed := self._num_needed(request, hit)) > room and helps and self._paging.reclaim(request):
+        needed = self._num_needed(request, hit)
+        helps = paging.is_on and (needed <= most or is_alone)
+        while needed > room and helps and paging.reclaim(request):
             room = self._room(num_kept)
             hit = prompt.hit(self._cache, leader.seq_id, outputs)
+            needed = self._num_needed(request, hit)
         if needed > room:
             request.held = Held(needed, self._looks + _LOOKS_BETWEEN_COUNTS)
             return f"{needed} blocks needed, {room} to be had ({num_kept} are kept by the watermark)"
-        if self._paging.ask(request, plan.now_ns):
+        if paging.is_on and paging.ask(request, plan.now_ns):
             return _AWAITS
         num_tokens = min(length - hit.num_tokens, plan.num_tokens, self._config.max_chunk_tokens or length)
         if num_tokens < length - hit.num_tokens and not self._config.chunked_prefill:
@@ -190,7 +194,8 @@ class Admission:
         is_resumed = request.first_scheduled_ns is not None
         request.sequences[0].begin()
         self._waiting.remove(request)
-        self._paging.begins(request)
+        if self._paging.is_on:
+            self._paging.begins(request)
         self._buckets.admitted(request)
         self._running.prefilling[request] = None
         request.status, request.held, request.num_ended_before = Status.PREFILLING, None, -1

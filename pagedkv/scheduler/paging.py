@@ -55,6 +55,7 @@ class Paging:
         rank: who goes first.
 
     Attributes:
+        is_on: whether there are pages. It is asked where calls count.
         speed: how quickly prompts are computed.
         is_barred: whether a copy of this step is still to read or write a block that is free: pages would
             come into it too early, so none are asked for.
@@ -69,7 +70,7 @@ class Paging:
         config = None if cache.tiers is None else cache.tiers.config
         self.speed = PrefillSpeed()
         self.is_barred = False
-        self._is_on = config is not None
+        self.is_on = config is not None
         self._cache = cache
         self._clock = clock
         self._rank = rank
@@ -92,7 +93,7 @@ class Paging:
 
     def poll(self) -> None:
         """See which pages have come."""
-        if not self._is_on:
+        if not self.is_on:
             return
         self._looks += 1
         ended = self._cache.poll_page_ins()
@@ -118,7 +119,7 @@ class Paging:
 
     def ask(self, request: RequestState, now_ns: int) -> bool:
         """Ask for the pages of a request whose turn has come; returns whether it is to wait for them."""
-        if not self._is_on or self._has_all(request) or self._is_recent(self._declined.get(request)):
+        if not self.is_on or self._has_all(request) or self._is_recent(self._declined.get(request)):
             return False
         prefix = self._worthwhile(request, None)
         if self.is_barred and prefix is not None:

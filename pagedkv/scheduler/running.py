@@ -114,7 +114,7 @@ class Running:
             try:
                 placed = self._cache.append_batch(members.seq_ids, tokens)
             except OutOfBlocks as lack:
-                if not self._paging.reclaim(None):
+                if not (self._paging.is_on and self._paging.reclaim(None)):
                     self._preempt_last(None, lack, plan.now_ns)
                 continue
             rows = members.rows
@@ -207,7 +207,7 @@ class Running:
         num_lost = self._num_computed(request, in_flight)
         self.remove(request)
         for sequence in request.sequences:
-            if sequence.is_placed and not in_flight:
+            if self._paging.is_on and sequence.is_placed and not in_flight:
                 num_tokens = self._cache.num_tokens(sequence.seq_id)
                 request.request.prompt.name_outputs(self._cache, sequence.seq_id, num_tokens)
             self.release(sequence)
@@ -267,7 +267,7 @@ class Running:
             try:
                 return ask()
             except OutOfBlocks as lack:
-                if self._paging.reclaim(None):
+                if self._paging.is_on and self._paging.reclaim(None):
                     continue
                 last = max(self.prefilling, key=self.rank)
                 if last is request:
@@ -280,7 +280,7 @@ class Running:
             try:
                 return ask()
             except OutOfBlocks as lack:
-                if self._paging.reclaim(None):
+                if self._paging.is_on and self._paging.reclaim(None):
                     continue
                 if self._preempt_last(request, lack, now_ns) is request:
                     return None

@@ -168,14 +168,16 @@ class Scheduler:
         """
         if self._in_flight is not None:
             raise InvalidRequest(f"step {self._in_flight[0].number} is in flight: commit it, or fail it")
-        self._paging.poll()
+        if self._paging.is_on:
+            self._paging.poll()
         plan = Plan(self.clock.now_ns(), self.config.max_batch_tokens)
         num_pressed = self._running.num_pressed
         try:
             self._running.regroup(plan)
             self._running.decode(plan)
             self._running.prefill(plan)
-            self._paging.is_barred = self._any_copy_is_loose(plan)
+            if self._paging.is_on:
+                self._paging.is_barred = self._any_copy_is_loose(plan)
             self._admission.admit(plan)
         except BaseException:
             self._withdraw_all("the step could not be scheduled")
@@ -201,7 +203,7 @@ class Scheduler:
         self._in_flight = None
         self.cache.retire_step(step.number)
         now_ns = self.clock.now_ns()
-        if step.chunks:
+        if self._paging.is_on and step.chunks:
             num_prompt_tokens = step.num_tokens - len(step.decodes)
             self._paging.speed.observe(num_prompt_tokens, step.num_tokens, now_ns - plan.now_ns)
         for chunk in step.chunks:
