@@ -291,9 +291,13 @@ class Paging:
 
     def _replace(self, was: Int64s, now: Int64s) -> None:
         """Let something else stand for the prefixes of registered blocks or pages."""
+        self._carry(was, now)
+        self._index.substitute(was, now)
+
+    def _carry(self, was: Int64s, now: Int64s) -> None:
+        """Let what is known of the content of blocks or pages be known of others."""
         if self._tokens is not None:
             self._tokens[now] = self._tokens[was]
-        self._index.substitute(was, now)
         if self._keys is not None:
             self._keys.moved(was, now)
 
@@ -317,12 +321,9 @@ class Paging:
         known = np.array([page in self._index for page in paged_in.pages.tolist()], np.bool_)
         came = paged_in.arrived & known
         was, now = paged_in.pages[came], paged_in.blocks[came]
-        if self._tokens is not None:
-            self._tokens[now] = self._tokens[was]
         if len(was):
+            self._carry(was, now)
             stand_for(self._pool, self._index, was, now, self._tiers)
-            if self._keys is not None:
-                self._keys.moved(was, now)
         if len(failed := paged_in.pages[known & ~paged_in.arrived]):
             unregister(self._pool, self._index, failed, tiers=self._tiers)
 

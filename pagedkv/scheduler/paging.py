@@ -15,6 +15,7 @@ __all__ = ["Paging"]
 
 _NS_PER_MS = 1_000_000
 _STEPS_BETWEEN_LOOKS = 4  # at the pages of one that had none worth bringing, or no room for them
+_NEVER = -_STEPS_BETWEEN_LOOKS
 
 
 @dataclass(slots=True)
@@ -46,8 +47,7 @@ class Paging:
 
     A request whose turn has come is held until its pages are there, if that is quicker than to compute their
     tokens again by what was measured, and not for longer than a time limit. Pages of those behind it are
-    asked for before their turn, as far as there is room that nobody needs. Over a cache without pages it does
-    nothing.
+    asked for before their turn, as far as there is room that nobody needs.
 
     Args:
         cache: the blocks, and the pages below them, if there are any.
@@ -55,7 +55,7 @@ class Paging:
         rank: who goes first.
 
     Attributes:
-        is_on: whether there are pages. It is asked where calls count.
+        is_on: whether there are pages; without them, nothing here is to be called.
         speed: how quickly prompts are computed.
         is_barred: whether a copy of this step is still to read or write a block that is free: pages would
             come into it too early, so none are asked for.
@@ -93,8 +93,6 @@ class Paging:
 
     def poll(self) -> None:
         """See which pages have come."""
-        if not self.is_on:
-            return
         self._looks += 1
         ended = self._cache.poll_page_ins()
         if ended:
@@ -119,7 +117,7 @@ class Paging:
 
     def ask(self, request: RequestState, now_ns: int) -> bool:
         """Ask for the pages of a request whose turn has come; returns whether it is to wait for them."""
-        if not self.is_on or self._has_all(request) or self._is_recent(self._declined.get(request)):
+        if self._has_all(request) or self._is_recent(self._declined.get(request, _NEVER)):
             return False
         prefix = self._worthwhile(request, None)
         if self.is_barred and prefix is not None:
@@ -156,7 +154,7 @@ class Paging:
         for request in waiting:
             if left <= 0 or room <= 0:
                 return
-            looks = max(self._declined.get(request, -1), self._postponed.get(request, -1))
+            looks = max(self._declined.get(request, _NEVER), self._postponed.get(request, _NEVER))
             if self._has_all(request) or self._is_recent(looks):
                 continue
             prefix = self._worthwhile(request, left)
@@ -205,8 +203,8 @@ class Paging:
     def _is_behind(self, request: RequestState, other: RequestState) -> bool:
         return self._rank(request) >= self._rank(other)
 
-    def _is_recent(self, looks: int | None) -> bool:
-        return looks is not None and looks >= 0 and self._looks - looks < _STEPS_BETWEEN_LOOKS
+    def _is_recent(self, looks: int) -> bool:
+        return self._looks - looks < _STEPS_BETWEEN_LOOKS
 
     def _forget(self, request: RequestState) -> None:
         self._declined.pop(request, None)

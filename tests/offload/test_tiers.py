@@ -274,8 +274,8 @@ def test_a_page_that_cannot_be_written_is_lost_last_of_the_reserve() -> None:
     assert tiers.num_host_pages == 4
 
 
-def test_reads_are_bounded_and_the_rest_waits_in_order() -> None:
-    """No more than `queue_depth` reads are under way; that others wait is told once."""
+def filed_pages() -> tuple[SlowMover, PageTiers, list[int]]:
+    """Sixteen pages, the first four of them in the file alone, and one read at a time."""
     mover, tiers = filed(num_slots=12, num_places=12, queue_depth=1)
     pages = []
     for i in range(16):
@@ -283,6 +283,12 @@ def test_reads_are_bounded_and_the_rest_waits_in_order() -> None:
         for _ in range(4):
             mover.end_all()
             tiers.poll()
+    return mover, tiers, pages
+
+
+def test_reads_are_bounded_and_the_rest_waits_in_order() -> None:
+    """No more than `queue_depth` reads are under way; that others wait is told once."""
+    mover, tiers, pages = filed_pages()
     asked = np.array(pages[:4])
     assert tiers.location(asked) == (0, 4)
     events = told(tiers)
@@ -300,18 +306,6 @@ def test_reads_are_bounded_and_the_rest_waits_in_order() -> None:
     assert [event for event in events if isinstance(event, OffloadThrottled)] == [
         OffloadThrottled("fetch", 1)
     ]
-
-
-def filed_pages() -> tuple[SlowMover, PageTiers, list[int]]:
-    """Sixteen pages, the first four of them in the file alone, and one read at a time."""
-    mover, tiers = filed(num_slots=12, num_places=12, queue_depth=1)
-    pages = []
-    for i in range(16):
-        pages += put(mover, tiers, **{f"x{i}": i})
-        for _ in range(4):
-            mover.end_all()
-            tiers.poll()
-    return mover, tiers, pages
 
 
 def test_reads_can_be_taken_back() -> None:

@@ -123,37 +123,11 @@ class StorageMover:
 
     def spill(self, slot: int, place: int) -> int:
         """Start to write a slot to a place of the file."""
-        file, io = self._storage(slot, place)
-        operation, page, guard = (
-            next(self._operations),
-            self._pool.memory[slot].data,
-            self._copier.guard(slot),
-        )
-
-        def job() -> None:
-            guard()
-            with _SPILL:
-                file.write(place, page)
-
-        io.submit(operation, job, is_read=False)
-        return operation
+        return self._submit(slot, place, is_read=False)
 
     def fetch(self, place: int, slot: int) -> int:
         """Start to read a place of the file, as it was last written, into a slot."""
-        file, io = self._storage(slot, place)
-        operation, page, guard = (
-            next(self._operations),
-            self._pool.memory[slot].data,
-            self._copier.guard(slot),
-        )
-
-        def job() -> None:
-            guard()
-            with _FETCH:
-                file.read(place, page)
-
-        io.submit(operation, job, is_read=True)
-        return operation
+        return self._submit(slot, place, is_read=True)
 
     def poll(self) -> Sequence[Moved]:
         """Copies that have ended and were not reported yet."""
@@ -185,6 +159,21 @@ class StorageMover:
         for name, numbers, stop in (("block", blocks, self._num_blocks), ("slot", slots, self.num_slots)):
             if len(numbers) and not (numbers.min() >= 0 and numbers.max() < stop):
                 raise InvalidRequest(f"{name}s {numbers.min()} to {numbers.max()}, and there are {stop}")
+
+    def _submit(self, slot: int, place: int, *, is_read: bool) -> int:
+        """Let a thread move a page between a slot and a place."""
+        file, io = self._storage(slot, place)
+        operation, page = next(self._operations), self._pool.memory[slot].data
+        guard = self._copier.guard(slot)
+        move, seen = (file.read, _FETCH) if is_read else (file.write, _SPILL)
+
+        def job() -> None:
+            guard()
+            with seen:
+                move(place, page)
+
+        io.submit(operation, job, is_read=is_read)
+        return operation
 
     def _storage(self, slot: int, place: int) -> tuple[PageFile, IoPool]:
         if self._file is None or self._io is None:
