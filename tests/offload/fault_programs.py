@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,17 @@ BLOCK_SIZE = 8
 PAGE_BYTES = 1024
 STRIDE = 4096
 DEADLINE_S = 20.0
-OPERATIONS = {"admit": 6, "release": 6, "ask": 6, "poll": 5, "give up": 1, "wait": 2, "reset": 0.1}
+OPERATIONS = {
+    "admit": 6,
+    "release": 8,  # more often than admissions, so that blocks are idle and pages find room
+    "ask": 6,
+    "poll": 5,
+    "give up": 1,
+    "wait": 2,
+    "settle": 4,
+    "reset": 0.1,
+}
+SETTLE_S = 0.05  # copies that take longer go on meanwhile
 FAMILIES = [[i // 3] * BLOCK_SIZE + [i] * (4 * BLOCK_SIZE) for i in range(15)]
 
 
@@ -73,11 +83,16 @@ class FaultyCopier(CpuCopier):
 class FaultProgram:
     """One program.
 
+    Args:
+        seed: of everything.
+        folder: where the file lies.
+        rates: how likely the disk's faults are; by default a few, drawn by seed.
+
     Attributes:
         counts: what has happened.
     """
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, rates: Mapping[FileFault, float] | None = None) -> None:
         self.rng = rng = random.Random(seed)  # noqa: S311
         self.counts: Counter[str] = Counter()
         self.files = FaultyFiles(seed, slow_s=rng.choice([0.0005, 0.005]))
@@ -98,7 +113,7 @@ class FaultProgram:
         self.page_ins: dict[PageIn, list[int]] = {}
         self.next_id = 0
         faults = rng.sample(list(FileFault), rng.randrange(1, 7))
-        self.files.rates = {fault: rng.choice([0.02, 0.1, 0.4]) for fault in faults}
+        self.files.rates = rates or {fault: rng.choice([0.02, 0.1, 0.4]) for fault in faults}
 
     def opened(self, config: OffloadConfig, folder: Path) -> StorageMover:
         """A mover, for which not all memory could be pinned."""
@@ -217,9 +232,21 @@ class FaultProgram:
         """Let copies go on."""
         self.tiers.wait(0.002)
 
+    def settle(self) -> None:
+        """Let all copies end, but those that hang; so pages get to the file and back however fast steps are."""
+        deadline = time.monotonic() + SETTLE_S
+        while self.num_under_way and time.monotonic() < deadline:
+            self.tiers.wait(0.002)
+            self.poll()
+
     def reset(self) -> None:
         """Forget everything."""
         self.cache.reset_prefix_cache()
+
+    @property
+    def num_under_way(self) -> int:
+        """Pages on their way up or down, and reads that nobody wants any more but which use a slot."""
+        return self.tiers.num_rising + self.tiers.num_spilling + self.tiers.num_fetching
 
     # ---- the end
 
@@ -228,7 +255,7 @@ class FaultProgram:
         for seq_id in list(self.live):
             self.release(seq_id)
         deadline = time.monotonic() + DEADLINE_S
-        while self.page_ins or self.tiers.num_rising or self.tiers.num_spilling:
+        while self.page_ins or self.num_under_way:
             self.tiers.wait(0.05)
             for page_in in self.cache.poll_page_ins():
                 self.cache.end_page_in(page_in)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from pagedkv.block_manager.paging import Paging
 from pagedkv.errors import InvariantError
 from pagedkv.offload.page_table import PageTable
+from pagedkv.offload.storage import StorageMover
 from pagedkv.offload.storage.page_file import PageFile
-from pagedkv.offload.tiers import PageTiers
 from tests.offload.fault_programs import FaultProgram
 from tests.offload.storage.faulty_files import FileFault
 from tests.offload.test_paging_model import FileMachine
@@ -36,10 +36,10 @@ def resources() -> tuple[int, int]:
     return threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
-def run(seed: int, folder: Path) -> Counter[str]:
+def run(seed: int, folder: Path, rates: Mapping[FileFault, float] | None = None) -> Counter[str]:
     """One program; what has happened."""
     before = resources()
-    program = FaultProgram(seed, folder)
+    program = FaultProgram(seed, folder, rates)
     program.run(NUM_STEPS)
     assert resources() == before, seed
     assert not list(folder.iterdir())
@@ -90,9 +90,9 @@ def frees_at_once(table: PageTable, page: int) -> None:
     table.drop_place(page)
 
 
-def page_in_elsewhere(tiers: PageTiers, pages: object, blocks: object) -> int:
+def load_elsewhere(mover: StorageMover, slots: object, blocks: object) -> int:
     """Pages come in another order."""
-    return _page_in(tiers, pages, blocks[::-1])
+    return _load(mover, slots[::-1], blocks)
 
 
 def let_go_early(paging: Paging, page_in: object) -> None:
@@ -113,16 +113,19 @@ def test_planted_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-_forget, _page_in, _end = PageTable.forget, PageTiers.page_in, Paging.end
+_forget, _load, _end = PageTable.forget, StorageMover.load, Paging.end
+
+
+CORRUPTING = {FileFault.FLIPPED_BIT: 0.3, FileFault.LOST_WRITE: 0.3}
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "fault"),
+    ("owner", "name", "fault", "rates"),
     [
-        (PageFile, "_checksum", no_checksum),
-        (Paging, "_forget_dropped", keeps_dropped),
-        (PageTiers, "page_in", page_in_elsewhere),
-        (Paging, "end", let_go_early),
+        (PageFile, "_checksum", no_checksum, CORRUPTING),
+        (Paging, "_forget_dropped", keeps_dropped, None),
+        (StorageMover, "load", load_elsewhere, None),
+        (Paging, "end", let_go_early, None),
     ],
     ids=["no checksum", "index", "elsewhere", "early"],
 )
@@ -130,6 +133,7 @@ def test_planted(
     owner: type,
     name: str,
     fault: Callable[..., object],
+    rates: Mapping[FileFault, float] | None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -137,4 +141,4 @@ def test_planted(
     monkeypatch.setattr(owner, name, fault)
     with pytest.raises((AssertionError, InvariantError, KeyError, ValueError)):  # noqa: PT012 - any of them
         for seed in range(40):
-            run(seed, tmp_path)
+            run(seed, tmp_path, rates)
