@@ -233,7 +233,7 @@ class FaultProgram:
         self.tiers.wait(0.002)
 
     def settle(self) -> None:
-        """Let all copies end, but those that hang; so pages get to the file and back however fast steps are."""
+        """Let copies end, but those that hang; so pages reach the file however fast steps are."""
         deadline = time.monotonic() + SETTLE_S
         while self.num_under_way and time.monotonic() < deadline:
             self.tiers.wait(0.002)
