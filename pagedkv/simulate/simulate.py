@@ -1,5 +1,6 @@
 """A trace through the real scheduler and cache, on a virtual clock."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -73,6 +74,7 @@ def simulate(
     seed: int = 0,
     peak: float = DEFAULT_PEAK,
     progress: Progress | None = None,
+    observe: Callable[[Scheduler], object] | None = None,
 ) -> SimulationResult:
     """Serve a trace: everything is real but the device, whose steps take the time that they cost.
 
@@ -96,6 +98,7 @@ def simulate(
         seed: of the tokens, and of what beams choose from.
         peak: see `SimulatedExecutor`.
         progress: told how many requests have ended.
+        observe: called with the scheduler before the first request comes, to attach sinks to its events.
 
     Raises:
         ConfigError: settings that cannot work, or that the trace has no ids for.
@@ -110,8 +113,11 @@ def simulate(
     arrivals = Arrivals(trace, time_scale=time_scale, closed_loop=closed_loop)
     clock = VirtualClock()
     blocks = BlockManager(settled, None if offload is None else _tiers(offload, settled, cost, clock))
+    chosen = Scheduler(blocks, scheduler or SchedulerConfig(), clock)
+    if observe is not None:
+        observe(chosen)
     service = _Service(
-        Scheduler(blocks, scheduler or SchedulerConfig(), clock),
+        chosen,
         SimulatedExecutor(clock, cost, seed=seed, peak=peak, makes_tokens=False),
         clock,
         sample_interval_ms * _NS_PER_MS,

@@ -1,4 +1,4 @@
-"""Stats fold events into numbers."""
+"""Counters: events folded into exact integers."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
