@@ -249,9 +249,13 @@ class PageTiers:
     @property
     def num_ready(self) -> int:
         """Evicted blocks that would be kept now without a page being lost for them."""
+        return self.num_free_slots + self._table.num_in[State.CLEAN]
+
+    @property
+    def num_free_slots(self) -> int:
+        """Evicted blocks that would be kept now without a page leaving the host for them."""
         table = self._table
-        num_free = min(self.num_host_slots - table.num_on_host, len(table.spare_slots))
-        return max(0, num_free) + table.num_in[State.CLEAN]
+        return max(0, min(self.num_host_slots - table.num_on_host, len(table.spare_slots)))
 
     @property
     def num_rising(self) -> int:

@@ -204,9 +204,13 @@ class PagedKVOffloadAdapter(OffloadAdapter):
                 self._load(operation, copy, copy.handle)
             elif copy.handle is not None and copy.handle not in self._pages:
                 self._end(operation)  # dropped
-            elif self._tiers.num_ready:
+            elif self._has_room():
                 self._demote(operation if copy.handle is None else copy.handle, copy.block)
                 self._end(operation)
+
+    def _has_room(self) -> bool:
+        """Whether a block can go down for which no page is lost, or, where all stay there, leaves the host."""
+        return (self._tiers.num_free_slots if self.is_ample else self._tiers.num_ready) > 0
 
     def _load(self, operation: int, copy: _Copy, handle: int) -> None:
         page = self._pages.get(handle, _LOST)
