@@ -209,7 +209,7 @@ class PagedKVOffloadAdapter(OffloadAdapter):
                 self._end(operation)
 
     def _has_room(self) -> bool:
-        """Whether a block can go down for which no page is lost, or, where all stay there, leaves the host."""
+        """Whether a block can go down and no page is lost for it; or, where all stay, leaves the host."""
         return (self._tiers.num_free_slots if self.is_ample else self._tiers.num_ready) > 0
 
     def _load(self, operation: int, copy: _Copy, handle: int) -> None:
