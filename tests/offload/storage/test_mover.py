@@ -1,6 +1,10 @@
 """StorageMover: what is stored comes back, whatever way it took."""
 
 import gc
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -193,6 +197,36 @@ def test_a_mover_that_is_forgotten_gives_everything_back(tmp_path: Path, quick_s
     for thread in threads:
         thread.join(20.0)
     assert (num_open(), threading.active_count()) == (fds, num_threads)
+
+
+def test_threads_that_cannot_be_started(tmp_path: Path, quick_start):
+    """The mover is refused, and the file and the threads that there were are given back."""
+    fds, num_threads = num_open(), threading.active_count()
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "pagedkv-io-2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with patch.object(threading.Thread, "start", limited), pytest.raises(ConfigError, match="2 of 4 threads"):
+        StorageMover.open(small_store(), with_file(tmp_path))
+    for thread in threading.enumerate():
+        if thread.name.startswith("pagedkv-"):
+            thread.join(20.0)
+    assert (num_open(), threading.active_count()) == (fds, num_threads)
+
+
+def test_a_process_that_is_forked(tmp_path: Path):
+    """It has no threads: it is told so when it copies, ends without waiting for any, and disturbs nobody."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.offload.storage.forked_worker", str(tmp_path)],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=30.0,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert json.loads(run.stdout) == {"in the child": ["OffloadError"] * 3, "status": 0, "errors": [None]}
 
 
 def test_ids_that_are_not_there(tmp_path: Path, quick_start):
