@@ -145,6 +145,10 @@ def test_a_slow_disk_holds_nobody_up(tmp_path: Path, quick_start):
     operation = mover.load(ids([5]), ids([3]))
     assert [(one.operation, one.error) for one in ended(mover)] == [(operation, None)]
     assert block_bytes(store, 3) == before
+    for _ in range(2000):
+        if files.counts[FileFault.SLOW] == 4:  # each thread has taken up its write, and hangs in it
+            break
+        time.sleep(0.01)
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("pagedkv-io")]
     with patch.object(mover_module, "_CLOSE_S", 0.01):
         mover.close()
@@ -223,7 +227,7 @@ def test_a_process_that_is_forked(tmp_path: Path):
         [sys.executable, "-m", "tests.offload.storage.forked_worker", str(tmp_path)],
         check=True,
         stdout=subprocess.PIPE,
-        timeout=30.0,
+        timeout=60.0,  # threads that it does not have would be waited for a little longer
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert json.loads(run.stdout) == {"in the child": ["OffloadError"] * 3, "status": 0, "errors": [None]}

@@ -365,6 +365,15 @@ def test_more_than_the_disk_has(tmp_path: Path, caplog):
     file.close()
 
 
+def test_a_file_system_that_does_not_tell_its_size(tmp_path: Path, monkeypatch):
+    """Some say zero of everything; then the file has the places that were asked for."""
+    nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing)
+    file = page_file(tmp_path)
+    assert file.num_places == 16
+    file.close()
+
+
 @pytest.mark.parametrize(("max_bytes", "free"), [(STRIDE - 1, 2**40), (2**40, STRIDE - 1)])
 def test_no_room_for_a_page(tmp_path: Path, max_bytes, free):
     """Refused with all three numbers, and the file is given back."""
