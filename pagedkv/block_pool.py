@@ -265,7 +265,11 @@ class BlockPool(FreeQueue):
             self._cached_v[evicted] = False
             self._num_evictable -= num_cached
             if self.on_evict is not None:
-                self.on_evict(evicted)
+                try:
+                    self.on_evict(evicted)
+                except BaseException:  # an interrupt, say: nobody has the blocks
+                    self.free(ids)
+                    raise
         return num_cached
 
     def _queued_last(self, n: int) -> "array[int]":

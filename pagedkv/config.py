@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from typing import Literal, get_args
 
 from pagedkv.checks import require_bool, require_int, require_number
@@ -24,6 +24,8 @@ PrefixKeys = Literal["tokens", "ids"]
 EvictionPolicy = Literal["lru", "arc", "fifo"]
 
 _MAX_BYTES = 2**63 - 1
+_MOST_THREADS = 1024
+_LONGEST_MS = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,19 +167,28 @@ class OffloadConfig:
     page_in_timeout_ms: float = 2_000.0
 
     def __post_init__(self) -> None:
-        for name in ("io_threads", "io_streams", "queue_depth"):
-            require_int(name, getattr(self, name), 1)
+        for name in ("io_threads", "io_streams"):
+            require_int(name, getattr(self, name), 1, _MOST_THREADS)
+        require_int("queue_depth", self.queue_depth, 1)
         require_int("prefetch_blocks", self.prefetch_blocks, 0)
         require_int("nvme_bytes", self.nvme_bytes, 0, _MAX_BYTES)
         if self.pinned_bytes is not None:
             require_int("pinned_bytes", self.pinned_bytes, 0, _MAX_BYTES)
         require_bool("direct_io", self.direct_io)
         _require_choice("policy", self.policy, get_args(EvictionPolicy))
-        require_number("page_in_timeout_ms", self.page_in_timeout_ms, 0, math.inf)
-        if self.nvme_path is not None and not self.nvme_bytes:
-            raise ConfigError("nvme_path is set and nvme_bytes is 0: say how large the file may become")
+        require_number("page_in_timeout_ms", self.page_in_timeout_ms, 0, _LONGEST_MS)
+        if self.nvme_path is not None:
+            _require_path("nvme_path", self.nvme_path)
+            if not self.nvme_bytes:
+                raise ConfigError("nvme_path is set and nvme_bytes is 0: say how large the file may become")
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+
+
+def _require_path(name: str, value: object) -> None:
+    path = fspath(value) if isinstance(value, (str, PathLike)) else None
+    if not isinstance(path, str) or not path:
+        raise ConfigError(f"{name} is {value!r}; it must be the path of a folder, or None")

@@ -123,10 +123,12 @@ class PageTiers:
             slots = np.array([self._table.slot[page] for page in stored.tolist()], np.int64)
             try:
                 self._mover.store(blocks[kept], slots)
-            except OffloadError:
+            except BaseException as error:
                 for page in stored.tolist():
                     self._hot.remove(page, wanted=False)
                     self._table.forget(page)
+                if not isinstance(error, OffloadError):  # an interrupt, say: nothing was kept
+                    raise
                 pages[:] = -1
                 stored = stored[:0]
         if (emit := self._events.emit) is not None:
@@ -178,6 +180,11 @@ class PageTiers:
             self._take_out(page, True)
             self._table.move(page, State.RISING)
             self._table.begin(page)
+
+    def unpin(self, pages: Int64s) -> None:
+        """Pinned pages are not asked for after all; they are to be forgotten."""
+        for page in (pages - self.first_page).tolist():
+            self._table.end(page)
 
     def page_in(self, pages: Int64s, blocks: Int64s) -> int:
         """Start to copy pinned pages into blocks.

@@ -1,6 +1,7 @@
 """Pages moved by threads, streams and a file."""
 
 import logging
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -62,7 +63,7 @@ class StorageMover:
         self._copier, self._pool, self._file, self._ended = copier, pool, file, ended
         self._operations = count()
         self._io = None if file is None else IoPool(num_threads, "pagedkv-io", ended, file.close)
-        self._close = weakref.finalize(self, _close, copier, self._io)
+        self._close = weakref.finalize(self, _close, copier, self._io, os.getpid())
 
     @classmethod
     def open(cls, store: "KVStore", config: OffloadConfig, *, files: FileLayer | None = None) -> Self:
@@ -85,7 +86,11 @@ class StorageMover:
         except BaseException:
             copier.close()
             raise
-        mover = cls(copier, pool, file, ended, num_blocks=num_blocks, num_threads=config.io_threads)
+        try:
+            mover = cls(copier, pool, file, ended, num_blocks=num_blocks, num_threads=config.io_threads)
+        except BaseException:
+            copier.close()
+            raise
         try:
             mover.bandwidth = measure_bandwidth(mover, num_blocks=num_blocks, num_writers=config.io_threads)
         except BaseException:
@@ -222,7 +227,11 @@ def _open_file(config: OffloadConfig, pool: HostPool, files: FileLayer) -> PageF
     )
 
 
-def _close(copier: BlockCopier, io: IoPool | None) -> None:
-    if io is not None and not io.close(_CLOSE_S):
-        _log.warning("[Offload] The disk does not answer; its file stays open until it does")
-    copier.close()
+def _close(copier: BlockCopier, io: IoPool | None, process: int) -> None:
+    if process != os.getpid():  # forked, without the threads; what ends is the other one's
+        return
+    try:
+        if io is not None and not io.close(_CLOSE_S):
+            _log.warning("[Offload] The disk does not answer; its file stays open until it does")
+    finally:
+        copier.close()

@@ -1,6 +1,10 @@
 """StorageMover: what is stored comes back, whatever way it took."""
 
 import gc
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -141,6 +145,10 @@ def test_a_slow_disk_holds_nobody_up(tmp_path: Path, quick_start):
     operation = mover.load(ids([5]), ids([3]))
     assert [(one.operation, one.error) for one in ended(mover)] == [(operation, None)]
     assert block_bytes(store, 3) == before
+    for _ in range(2000):
+        if files.counts[FileFault.SLOW] == 4:  # each thread has taken up its write, and hangs in it
+            break
+        time.sleep(0.01)
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("pagedkv-io")]
     with patch.object(mover_module, "_CLOSE_S", 0.01):
         mover.close()
@@ -193,6 +201,36 @@ def test_a_mover_that_is_forgotten_gives_everything_back(tmp_path: Path, quick_s
     for thread in threads:
         thread.join(20.0)
     assert (num_open(), threading.active_count()) == (fds, num_threads)
+
+
+def test_threads_that_cannot_be_started(tmp_path: Path, quick_start):
+    """The mover is refused, and the file and the threads that there were are given back."""
+    fds, num_threads = num_open(), threading.active_count()
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "pagedkv-io-2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with patch.object(threading.Thread, "start", limited), pytest.raises(ConfigError, match="2 of 4 threads"):
+        StorageMover.open(small_store(), with_file(tmp_path))
+    for thread in threading.enumerate():
+        if thread.name.startswith("pagedkv-"):
+            thread.join(20.0)
+    assert (num_open(), threading.active_count()) == (fds, num_threads)
+
+
+def test_a_process_that_is_forked(tmp_path: Path):
+    """It has no threads: it is told so when it copies, ends without waiting for any, and disturbs nobody."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.offload.storage.forked_worker", str(tmp_path)],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=60.0,  # threads that it does not have would be waited for a little longer
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert json.loads(run.stdout) == {"in the child": ["OffloadError"] * 3, "status": 0, "errors": [None]}
 
 
 def test_ids_that_are_not_there(tmp_path: Path, quick_start):
