@@ -22,7 +22,10 @@ def print_json(values: Mapping[str, object]) -> None:
 
 
 def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and values on stdout, values to the right; colour only where the terminal has it."""
+    """Print names and values on stdout, values to the right; colour only where the terminal has it.
+
+    A name and its value stay on one line, however narrow the terminal.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -32,7 +35,7 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     table.add_column(justify="right", style="bold")
     for name, value in rows:
         table.add_row(Text(name), Text(value))
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, width=_WIDEST)
     with console.capture() as shown:  # writing is left to us: rich ends the process when a pipe breaks
         console.print(Text(printable(title), style="bold"), soft_wrap=True)
         console.print(table)

@@ -62,7 +62,7 @@ class PagedAttention:
         """Attend in one layer; see `attention.Attends`."""
         layer: int = module.layer_idx
         kv, options, inputs = self._store.layer(layer), self._options[layer], self._inputs
-        kv_write(key, value, kv, inputs.slots, scales=self._store.scales[layer])
+        kv_write(key, value, kv, inputs.slots, scales=self._store.scales[layer], plan=self._plan)
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         batch = inputs.num_decodes
         if (decodes := inputs.decodes) is not None:
