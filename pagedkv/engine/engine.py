@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pagedkv.clock import Clock
     from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
+    from pagedkv.engine.live import SocketPath
 
 __all__ = ["Engine", "Progress"]
 
@@ -46,6 +47,7 @@ class Engine(EngineCore):
         clock: "Clock | None" = None,
         seed: int | None = None,
         tensor_parallel_size: int | None = None,
+        debug_socket: "SocketPath" = None,
     ) -> "Engine":
         """An engine for a model of Hugging Face transformers. Needs torch and transformers.
 
@@ -62,6 +64,7 @@ class Engine(EngineCore):
             seed: makes the seeds repeat that are drawn for requests without one.
             tensor_parallel_size: processes that share the model; None for those that torchrun has started.
                 All of them make the same calls, in the same order.
+            debug_socket: as the constructor's.
 
         Raises:
             ModelNotFound: there is no model, or no weights.
@@ -90,6 +93,7 @@ class Engine(EngineCore):
             tokenizer=parts.tokenizer,
             limits=parts.limits,
             seed=parts.seed,
+            debug_socket=debug_socket,
         )
 
     def generate(

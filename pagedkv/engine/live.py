@@ -1,0 +1,60 @@
+"""What lets others look at an engine while it runs: its socket. Off unless asked for."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakMethod, finalize
+
+from pagedkv.errors import PagedKVError
+from pagedkv.live import DebugServer, Gate, asked_path
+
+__all__ = ["LiveView", "SocketPath"]
+
+SocketPath = str | os.PathLike[str] | bool | None
+"""Where an engine has its socket: a path, a folder, True for the usual place, None for what
+`PAGEDKV_DEBUG_SOCKET` says."""
+
+_Copied = Callable[[], Mapping[str, Any]]
+"""Makes the values of what was copied; slow, and on any thread."""
+
+_PATIENCE_S = 5.0
+
+
+class LiveView:
+    """The servers of one engine, which do not keep it alive.
+
+    Args:
+        gate: where they look at it.
+        copied: the engine's method that copies these sections, quickly.
+        debug_socket: where to answer.
+
+    Raises:
+        ConfigError: the socket cannot be had.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        copied: Callable[[tuple[str, ...] | None], _Copied],
+        debug_socket: SocketPath,
+    ) -> None:
+        self._gate = gate
+        self._copied = WeakMethod(copied)  # type: ignore[arg-type]
+        path = asked_path(debug_socket)
+        self._socket = None if path is None else DebugServer(path, self._snapshot)
+        self._end = finalize(copied.__self__, self._close)  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """End the servers; a second call does nothing."""
+        self._end()
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+    def _snapshot(self, sections: tuple[str, ...] | None) -> Mapping[str, Any]:
+        """On a server's thread: wait for a copy, and make values of it."""
+        copied = self._copied()
+        if copied is None:
+            raise PagedKVError("the engine is gone")
+        return self._gate.look(lambda: copied(sections), _PATIENCE_S)()
