@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["add_source", "fetched", "source_of"]
 
 EPILOG = """\
-An engine can be looked at if it was started with PAGEDKV_DEBUG_SOCKET=1, or as Engine(..., debug_socket=True).
+An engine can be looked at if it was started with PAGEDKV_DEBUG_SOCKET=1, or made with debug_socket=True.
 Where only one answers, it needs no name. docs/live.md has the rest."""
 """Where to get what is shown; for the help of commands."""
 
@@ -57,6 +57,7 @@ def fetched(arguments: argparse.Namespace, sections: Sequence[str]) -> dict[str,
     found = source.fetch(sections)
     if missing := [each for each in sections if each not in found]:
         raise SnapshotError(
-            f"{source.name}: the snapshot has no section {missing[0]!r}: it was made without, or by an older pagedkv"
+            f"{source.name}: the snapshot has no section {missing[0]!r}: it was made without, or by an older "
+            "pagedkv"
         )
     return found

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
+from pagedkv.engine import snapshot
 from pagedkv.engine.careful import CarefulTokenizer
 from pagedkv.engine.executor import Executor
 from pagedkv.engine.groups import Asked
@@ -13,7 +14,6 @@ from pagedkv.engine.live import LiveView, SocketPath
 from pagedkv.engine.mailboxes import Mailboxes
 from pagedkv.engine.outputs import RequestOutput
 from pagedkv.engine.registry import Registry
-from pagedkv.engine.snapshot import snapshot
 from pagedkv.engine.stats import EngineStats, StatsFold
 from pagedkv.errors import DuplicateRequest, InvalidLogits, InvalidRequest, PagedKVError
 from pagedkv.live import Gate
@@ -207,9 +207,16 @@ class EngineCore:
         """What was measured until now; never raises."""
         return self._stats.as_stats(self.scheduler)
 
-    def snapshot(self) -> dict[str, Any]:
-        """Configuration, blocks and live requests as JSON knows them. O(requests + blocks); never raises."""
-        return snapshot(self.scheduler)
+    def snapshot(self, sections: Sequence[str] | None = None) -> dict[str, Any]:
+        """Configuration, blocks and live requests as JSON knows them. O(requests + blocks).
+
+        Args:
+            sections: which parts, of `pagedkv.engine.SECTIONS`; None for all but the block tables.
+
+        Raises:
+            InvalidRequest: there is no section of that name.
+        """
+        return self._copied(sections)()
 
     # ---- the end
 
@@ -295,10 +302,9 @@ class EngineCore:
             state = self.scheduler.abort(request_id)
         return self._registry.finish(state)
 
-    def _copied(self, sections: tuple[str, ...] | None) -> Callable[[], dict[str, Any]]:
+    def _copied(self, sections: Sequence[str] | None) -> Callable[[], dict[str, Any]]:
         """Copy what there is now; returns what makes a snapshot of it, on any thread."""
-        found = snapshot(self.scheduler)
-        return lambda: found
+        return snapshot.copied(self.scheduler, self._stats, sections)
 
     def _free_id(self) -> int:
         return next(number for number in self._numbers if number not in self.scheduler.requests)

@@ -39,7 +39,7 @@ class LiveView:
         debug_socket: SocketPath,
     ) -> None:
         self._gate = gate
-        self._copied = WeakMethod(copied)  # type: ignore[arg-type]
+        self._copied = WeakMethod(copied)
         path = asked_path(debug_socket)
         self._socket = None if path is None else DebugServer(path, self._snapshot)
         self._end = finalize(copied.__self__, self._close)  # type: ignore[attr-defined]

@@ -3,12 +3,14 @@
 from pagedkv.live.client import ask
 from pagedkv.live.gate import Gate
 from pagedkv.live.places import ENV_VAR, asked_path, live_sockets, socket_of
+from pagedkv.live.protocol import SCHEMA_VERSION
 from pagedkv.live.server import DebugServer
 from pagedkv.live.snapshots import read_snapshot
 from pagedkv.live.source import Source
 
 __all__ = [
     "ENV_VAR",
+    "SCHEMA_VERSION",
     "DebugServer",
     "Gate",
     "Source",

@@ -20,8 +20,8 @@ class Gate:
     """Lets other threads make copies of what one thread changes.
 
     The thread that changes things holds `lock` around each change, and calls `let_look` between two of them
-    if `is_asked`: it then makes the copies itself, so that no luck in taking the lock is needed. While it does
-    something else, those who look take the lock.
+    if `is_asked`: it then makes the copies itself, so that nobody needs luck to get hold of the lock. While
+    it does something else, those who look take the lock.
 
     Attributes:
         lock: held around every change.

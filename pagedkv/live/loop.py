@@ -124,7 +124,7 @@ class ServingThread:
     def _read(self, client: "_Client") -> None:
         got = client.connection.recv(_CHUNK_BYTES)
         client.got += got
-        if self._talk.is_whole(client.got):
+        if self._talk.is_whole(bytes(client.got)):
             self._reply(client, self._talk.answer(bytes(client.got)))
         elif len(client.got) > self._talk.max_request_bytes:
             reason = f"a request has at most {self._talk.max_request_bytes} bytes"

@@ -94,8 +94,8 @@ def _why_not(pid: int | None, environ: Mapping[str, str]) -> str:
     if pid is not None and (owner := Path(f"/proc/{pid}").stat().st_uid) != os.geteuid():
         return f": the process belongs to user {owner}, and only its own user may ask"
     return (
-        f" in {default_folder(environ)}: start it with {ENV_VAR}=1 or Engine(..., debug_socket=...), and name "
-        "the socket with --socket if it is elsewhere"
+        f" in {default_folder(environ)}: start it with {ENV_VAR}=1 or debug_socket=True, or name its socket "
+        "with --socket if it is elsewhere"
     )
 
 

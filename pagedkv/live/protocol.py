@@ -84,8 +84,8 @@ def read_header(line: bytes) -> int:
         raise ValueError
     if header[_NAME] != PROTOCOL_VERSION:
         raise PagedKVError(
-            f"the engine speaks protocol {header[_NAME]!r:.20}, this command {PROTOCOL_VERSION}: use the same "
-            "version of pagedkv on both sides"
+            f"the engine speaks protocol {header[_NAME]!r:.20}, this command {PROTOCOL_VERSION}: use the "
+            "same version of pagedkv on both sides"
         )
     if "error" in header:
         raise PagedKVError(f"the engine says: {header['error']}")

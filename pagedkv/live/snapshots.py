@@ -42,8 +42,8 @@ def require_snapshot(values: object, what: str) -> dict[str, Any]:
         raise SnapshotError(f"{what} is JSON, but no snapshot of an engine: it has no schema_version")
     if (version := values["schema_version"]) != SCHEMA_VERSION:
         raise SnapshotError(
-            f"{what} is a snapshot of schema version {version!r:.20}; this command reads {SCHEMA_VERSION}: use the "
-            "pagedkv that wrote it"
+            f"{what} is a snapshot of schema version {version!r:.20}; this command reads {SCHEMA_VERSION}: "
+            "use the pagedkv that wrote it"
         )
     return values
 
