@@ -81,6 +81,12 @@ class CacheCopy:
             self.pool, self.sequences, self.block_size, bool(self.waiting), self._num_coming()
         )
 
+    def internal_ratio(self) -> float:
+        """As `internal_fragmentation` of the cache."""
+        return measures.internal_ratio(
+            self.pool, self.sequences, self.block_size, bool(self.waiting), self._num_coming()
+        )
+
     def table(self, seq_id: int) -> Int32s:
         """Blocks of a sequence, in order; none if it has no blocks."""
         if seq_id not in self.sequences:

@@ -3,11 +3,16 @@
 import argparse
 
 from pagedkv.cli.live_source import EPILOG, add_source, fetched
-from pagedkv.cli.output import print_json
+from pagedkv.cli.output import print_json, print_rich, terminal_width
 
 __all__ = ["add_parser", "run"]
 
-_DESCRIPTION = "Show the pool of an engine and its live requests."
+_DESCRIPTION = """\
+Show the pool of an engine and its live requests; with --active-blocks the state of each block, and the blocks
+of each sequence. --json prints the snapshot that was shown, for later, or for a colleague."""
+
+_SECTIONS = ("config", "pool", "requests")
+_BLOCKS = ("blocks", "tables")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,6 +31,22 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fetch, print."""
-    print_json(fetched(arguments, ("pool", "requests")))
+    """Fetch, print.
+
+    Raises:
+        PagedKVError: there is no such engine or snapshot.
+    """
+    wanted = (*_SECTIONS, *(_BLOCKS if arguments.active_blocks else ()))
+    if arguments.json and arguments.file is None:
+        from pagedkv.live import USUAL_SECTIONS
+
+        wanted = tuple(dict.fromkeys((*USUAL_SECTIONS, *wanted)))
+    name, found = fetched(arguments, wanted)
+    if arguments.json:
+        print_json(found)
+        return 0
+    from pagedkv.cli.views.blocks import inspect_view
+
+    width = terminal_width()
+    print_rich(inspect_view(found, name, width, with_blocks=arguments.active_blocks), width)
     return 0

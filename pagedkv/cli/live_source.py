@@ -46,8 +46,8 @@ def source_of(arguments: argparse.Namespace) -> "Source":
     return Source.of_process(arguments.pid)
 
 
-def fetched(arguments: argparse.Namespace, sections: Sequence[str]) -> dict[str, Any]:
-    """A snapshot with these sections at least.
+def fetched(arguments: argparse.Namespace, sections: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Whose snapshot it is, and a snapshot with these sections at least.
 
     Raises:
         SnapshotError: the snapshot has not got them.
@@ -60,4 +60,4 @@ def fetched(arguments: argparse.Namespace, sections: Sequence[str]) -> dict[str,
             f"{source.name}: the snapshot has no section {missing[0]!r}: it was made without, or by an older "
             "pagedkv"
         )
-    return found
+    return source.name, found

@@ -4,9 +4,9 @@ from pagedkv.engine.engine import Engine, Progress
 from pagedkv.engine.executor import Executor
 from pagedkv.engine.intake import AnyPrompt, ModelLimits
 from pagedkv.engine.outputs import CompletionOutput, RequestMetrics, RequestOutput
-from pagedkv.engine.snapshot import SECTIONS
 from pagedkv.engine.stats import EngineStats
 from pagedkv.engine.streams import OutputStream
+from pagedkv.live import SECTIONS
 from pagedkv.sampling.detokenizer import Tokenizer
 
 __all__ = [

@@ -211,7 +211,7 @@ class EngineCore:
         """Configuration, blocks and live requests as JSON knows them. O(requests + blocks).
 
         Args:
-            sections: which parts, of `pagedkv.engine.SECTIONS`; None for all but the block tables.
+            sections: which parts, of `pagedkv.engine.SECTIONS`; None for the usual ones.
 
         Raises:
             InvalidRequest: there is no section of that name.

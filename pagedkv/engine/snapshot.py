@@ -8,30 +8,14 @@ from pagedkv.engine import sections as parts
 from pagedkv.engine.sections import Section, Subject, plain
 from pagedkv.engine.stats import StatsFold
 from pagedkv.errors import InvalidRequest
-from pagedkv.live import SCHEMA_VERSION
+from pagedkv.live import SCHEMA_VERSION, SECTIONS, USUAL_SECTIONS
 from pagedkv.scheduler import Scheduler
 
-__all__ = ["SECTIONS", "copied"]
+__all__ = ["copied"]
 
-
-SECTIONS = (
-    "config",
-    "pool",
-    "offload",
-    "requests",
-    "scheduler",
-    "prefix_cache",
-    "history",
-    "stats",
-    "device_memory",
-    "blocks",
-    "tables",
-)
-"""All sections; a snapshot has all but `tables`, unless it is asked for others."""
-
-_USUAL = SECTIONS[:-1]
 _MADE: dict[str, Section] = {
     "pool": parts.pool,
+    "usage": parts.usage,
     "offload": parts.offload,
     "requests": parts.requests,
     "scheduler": parts.scheduler,
@@ -60,7 +44,7 @@ def copied(
     Raises:
         InvalidRequest: there is no section of that name.
     """
-    chosen = _USUAL if sections is None else tuple(sections)
+    chosen = USUAL_SECTIONS if sections is None else tuple(sections)
     if unknown := [each for each in chosen if each not in SECTIONS]:
         raise InvalidRequest(f"there is no section {unknown[0]!r:.40}; there are {', '.join(SECTIONS)}")
     subject, step = Subject(scheduler, stats.history), scheduler.in_flight

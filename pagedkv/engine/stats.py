@@ -257,7 +257,13 @@ class StatsFold:
         totals, counters = self._totals, self._counters.as_dict()
         counts = {f"num_{name}": counters.get(name, 0) for name in _KEPT}
         counts |= {"num_generated_tokens": totals["sampled"], "num_prefill_tokens": totals["prefill_tokens"]}
-        return counts | {"num_preemptions": totals["preemptions"]}
+        counts |= {"num_preemptions": totals["preemptions"], "num_steps": totals["steps"]}
+        moved = {} if self._offload is None else self._offload.as_stats().num_bytes
+        return (
+            counts
+            | {"sum_batch_sizes": totals["batch_sizes"]}
+            | {f"{route}_bytes": size for route, size in moved.items()}
+        )
 
 
 def _stats(

@@ -21,6 +21,8 @@ __all__ = [
     "MAX_REQUEST_BYTES",
     "PROTOCOL_VERSION",
     "SCHEMA_VERSION",
+    "SECTIONS",
+    "USUAL_SECTIONS",
     "encode_in_pieces",
     "read_header",
     "read_request",
@@ -32,6 +34,23 @@ PROTOCOL_VERSION = 1
 """Of requests and replies; both sides say theirs, and nothing is tried with another."""
 SCHEMA_VERSION = 1
 """Of snapshots; another number where a field has changed its meaning."""
+SECTIONS = (
+    "config",
+    "pool",
+    "usage",
+    "offload",
+    "requests",
+    "scheduler",
+    "prefix_cache",
+    "history",
+    "stats",
+    "device_memory",
+    "blocks",
+    "tables",
+)
+"""The sections of a snapshot, in its order."""
+USUAL_SECTIONS = tuple(name for name in SECTIONS if name not in ("usage", "tables"))
+"""Those that a snapshot has that was asked for none."""
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 

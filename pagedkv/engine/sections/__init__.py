@@ -5,7 +5,7 @@ time, and happens on the thread of whoever asked.
 """
 
 from pagedkv.engine.sections.device import device_memory
-from pagedkv.engine.sections.pool import blocks, offload, pool, tables
+from pagedkv.engine.sections.pool import blocks, offload, pool, tables, usage
 from pagedkv.engine.sections.prefixes import prefix_cache
 from pagedkv.engine.sections.requests import requests
 from pagedkv.engine.sections.scheduling import history, scheduler
@@ -25,4 +25,5 @@ __all__ = [
     "requests",
     "scheduler",
     "tables",
+    "usage",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from pagedkv.block_manager import BlockState, CacheCopy
 from pagedkv.engine.sections.subject import Subject, breathe
 
-__all__ = ["LETTERS", "blocks", "offload", "pool", "tables"]
+__all__ = ["LETTERS", "blocks", "offload", "pool", "tables", "usage"]
 
 LETTERS = {
     BlockState.FREE: ".",
@@ -43,6 +43,12 @@ def pool(subject: Subject) -> Callable[[], dict[str, Any]]:
         }
 
     return show
+
+
+def usage(subject: Subject) -> Callable[[], dict[str, Any]]:
+    """Little enough to be asked for each second."""
+    cache = subject.cache
+    return lambda: {"num_by_state": cache.num_by_state(), "internal_ratio": cache.internal_ratio()}
 
 
 def blocks(subject: Subject) -> Callable[[], dict[str, Any]]:
