@@ -48,11 +48,14 @@ class EngineCore:
         seed: makes the seeds repeat that are drawn for requests without one.
         debug_socket: where others may look at it while it runs: the path of a Unix socket, a folder, True for
             the usual place, False for nowhere, None for what `PAGEDKV_DEBUG_SOCKET` says.
+        metrics_address: where Prometheus finds metrics: "host:port", or ":port" for this machine alone; None
+            for nowhere.
 
     Raises:
-        ConfigError: the socket cannot be had.
+        ConfigError: the socket or the address cannot be had.
 
     Attributes:
+        live: where it can be looked at: `socket_path`, `metrics_address`.
         scheduler: the scheduler. Read it freely; only the engine may call what changes it.
         tokenizer: the tokenizer.
     """
@@ -66,6 +69,7 @@ class EngineCore:
         limits: ModelLimits | None = None,
         seed: int | None = None,
         debug_socket: SocketPath = None,
+        metrics_address: str | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.tokenizer = tokenizer
@@ -82,7 +86,7 @@ class EngineCore:
         self._idle = IdleSteps(scheduler)
         self._is_closed = False
         self._gate = Gate()
-        self._live = LiveView(self._gate, self._copied, debug_socket)
+        self.live = LiveView(self._gate, self._copied, debug_socket, metrics_address)
         self._scheduling = nvtx_range("schedule")
         self._executing = nvtx_range("execute")
         self._committing = nvtx_range("commit")
@@ -224,7 +228,7 @@ class EngineCore:
         """Abort what is live, and give back what the executor holds; a second call does nothing."""
         if self._is_closed:
             return
-        self._live.close()
+        self.live.close()
         for request_id in list(self.scheduler.requests):
             self._aborted(request_id)
         self._is_closed = True

@@ -48,6 +48,7 @@ class Engine(EngineCore):
         seed: int | None = None,
         tensor_parallel_size: int | None = None,
         debug_socket: "SocketPath" = None,
+        metrics_address: str | None = None,
     ) -> "Engine":
         """An engine for a model of Hugging Face transformers. Needs torch and transformers.
 
@@ -65,6 +66,7 @@ class Engine(EngineCore):
             tensor_parallel_size: processes that share the model; None for those that torchrun has started.
                 All of them make the same calls, in the same order.
             debug_socket: as the constructor's.
+            metrics_address: likewise.
 
         Raises:
             ModelNotFound: there is no model, or no weights.
@@ -94,6 +96,7 @@ class Engine(EngineCore):
             limits=parts.limits,
             seed=parts.seed,
             debug_socket=debug_socket,
+            metrics_address=metrics_address,
         )
 
     def generate(

@@ -1,4 +1,4 @@
-"""What lets others look at an engine while it runs: its socket. Off unless asked for."""
+"""What lets others look at an engine while it runs: its socket, its metrics. Off unless asked for."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from typing import Any
 from weakref import WeakMethod, finalize
 
 from pagedkv.errors import PagedKVError
-from pagedkv.live import DebugServer, Gate, asked_path
+from pagedkv.live import DebugServer, Gate, MetricsServer, asked_path
 
 __all__ = ["LiveView", "SocketPath"]
 
@@ -27,9 +27,14 @@ class LiveView:
         gate: where they look at it.
         copied: the engine's method that copies these sections, quickly.
         debug_socket: where to answer.
+        metrics_address: where Prometheus finds metrics; None for nowhere.
+
+    Attributes:
+        socket_path: where the socket is; None for nowhere.
+        metrics_address: where the metrics are; None for nowhere.
 
     Raises:
-        ConfigError: the socket cannot be had.
+        ConfigError: the socket or the address cannot be had.
     """
 
     def __init__(
@@ -37,11 +42,22 @@ class LiveView:
         gate: Gate,
         copied: Callable[[tuple[str, ...] | None], _Copied],
         debug_socket: SocketPath,
+        metrics_address: str | None,
     ) -> None:
         self._gate = gate
         self._copied = WeakMethod(copied)
-        path = asked_path(debug_socket)
-        self._socket = None if path is None else DebugServer(path, self._snapshot)
+        self._socket: DebugServer | None = None
+        self._metrics: MetricsServer | None = None
+        self.socket_path = asked_path(debug_socket)
+        try:
+            if self.socket_path is not None:
+                self._socket = DebugServer(self.socket_path, self._snapshot)
+            if metrics_address is not None:
+                self._metrics = MetricsServer(metrics_address, self._snapshot)
+        except BaseException:
+            self._close()
+            raise
+        self.metrics_address = None if self._metrics is None else self._metrics.address
         self._end = finalize(copied.__self__, self._close)  # type: ignore[attr-defined]
 
     def close(self) -> None:
@@ -49,8 +65,9 @@ class LiveView:
         self._end()
 
     def _close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
+        for server in (self._socket, self._metrics):
+            if server is not None:
+                server.close()
 
     def _snapshot(self, sections: tuple[str, ...] | None) -> Mapping[str, Any]:
         """On a server's thread: wait for a copy, and make values of it."""

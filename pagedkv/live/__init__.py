@@ -2,6 +2,7 @@
 
 from pagedkv.live.client import ask
 from pagedkv.live.gate import Gate
+from pagedkv.live.http import MetricsServer
 from pagedkv.live.places import ENV_VAR, asked_path, live_sockets, socket_of
 from pagedkv.live.protocol import SCHEMA_VERSION, SECTIONS, USUAL_SECTIONS
 from pagedkv.live.server import DebugServer
@@ -15,6 +16,7 @@ __all__ = [
     "USUAL_SECTIONS",
     "DebugServer",
     "Gate",
+    "MetricsServer",
     "Source",
     "ask",
     "asked_path",
