@@ -58,7 +58,7 @@ def pool_lines(found: Mapping[str, Any], name: str, width: int) -> list[Text]:
     return [
         title,
         Text(),
-        Text("blocks    ", "dim").append_text(bar(parts, width - _LABEL)),
+        Text.assemble(("blocks    ", "dim")).append_text(bar(parts, width - _LABEL)),
         Text(" " * _LABEL).append_text(legend(counts)),
         wasted,
     ]
@@ -71,7 +71,7 @@ def map_lines(states: str, width: int) -> list[Text]:
     cells = [_cell(states[at : at + per_cell]) for at in range(0, len(states), per_cell)]
     lines = []
     for start in range(0, len(cells), columns):
-        line = Text(f"{start * per_cell:>8}  ", "dim")
+        line = Text.assemble((f"{start * per_cell:>8}  ", "dim"))
         for letter, style in cells[start : start + columns]:
             line.append(letter, style)
         lines.append(line)

@@ -38,8 +38,9 @@ class Rates:
     def look(self, found: Mapping[str, Any]) -> None:
         """Take another snapshot; the first one may have a history."""
         counts = _counts(found)
-        if self._last is not None and counts["time_ns"] < self._last["time_ns"]:  # another engine
-            self.__init__()  # type: ignore[misc]
+        if self._last is not None and _is_another(self._last, counts):
+            self._last, self.now, self.hit_ratio, self.batch = None, {}, None, None
+            self._series.clear()
         if self._last is None:
             marks = found.get("history", [])
             for mark in marks:
@@ -66,6 +67,11 @@ class Rates:
         self.batch = changes["sum_batch_sizes"] / steps if steps else None
         for name, rate in (*self.now.items(), ("hit_ratio", self.hit_ratio or 0.0)):
             self._series.setdefault(name, deque(maxlen=_KEPT)).append(rate)
+
+
+def _is_another(last: _Counts, counts: _Counts) -> bool:
+    """Whether the counts are of an engine that was made since."""
+    return any(counts[name] < last[name] for name in ("time_ns", "num_steps"))
 
 
 def _counts(found: Mapping[str, Any]) -> _Counts:

@@ -80,7 +80,7 @@ def _queue(chosen: Mapping[str, Any]) -> list[RenderableType]:
 def _rest(chosen: Mapping[str, Any], rest: int) -> Text:
     """Those that are not shown, by their reasons."""
     reasons = Counter(each["why_held"] for each in chosen["queue"][_MOST_QUEUED:])
-    text = Text(f"… and {rest:,} more", "dim")
+    text = Text.assemble((f"… and {rest:,} more", "dim"))
     for reason, number in reasons.most_common(3):
         text.append(f"; {number:,}: {printable(reason)}", "dim")
     return text

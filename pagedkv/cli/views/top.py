@@ -54,7 +54,7 @@ def top_lines(found: Mapping[str, Any], rates: Rates, name: str, width: int, tro
 
 
 def _label(text: str) -> Text:
-    return Text(f"{text:<{_LABEL}}", "dim")
+    return Text.assemble((f"{text:<{_LABEL}}", "dim"))
 
 
 def _head(found: Mapping[str, Any], name: str, width: int, trouble: str) -> Text:

@@ -16,7 +16,7 @@ STATES = {
 }
 """States of blocks in the order in which a bar has them: how they are called, and their colour."""
 
-_FULL, _EMPTY = "━", "─"
+_FULL, _EMPTY = "▇", "─"
 _SPARKS = "▁▂▃▄▅▆▇█"
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
