@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from pagedkv.block_ids import Int64s, as_block_ids, two_views
+from pagedkv.block_ids import Int64s, as_block_ids
 from pagedkv.errors import (
     InvalidRequest,
     OutOfBlocks,
@@ -272,8 +272,8 @@ class BlockPool(FreeQueue):
     def _part(self) -> None:
         """Have nothing in common any more with what this is a copy of."""
         self.events, self.on_evict = EventStream(), None
-        self._queue, self._queue_v = two_views(self._queue_v)
-        self._state, self._state_v = two_views(self._state_v)
+        self._queue, self._state = self._queue[:], self._state[:]
+        self._queue_v, self._state_v = as_vector(self._queue), as_vector(self._state)
         self._cached = bytearray(self._cached)
         self._cached_v = np.frombuffer(self._cached, np.bool_)
 
