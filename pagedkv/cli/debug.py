@@ -2,7 +2,7 @@
 
 import argparse
 
-from pagedkv.cli.live_source import EPILOG, add_source, fetched
+from pagedkv.cli.live_source import EPILOG, add_source, fetched, of_whole_snapshot
 from pagedkv.cli.output import print_json, print_rich, terminal_width
 from pagedkv.errors import ConfigError
 
@@ -52,9 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     from pagedkv.cli.views.prefixes import prefix_view
     from pagedkv.cli.views.scheduler import scheduler_view
 
-    width = terminal_width()
-    if arguments.scheduler:
-        print_rich(scheduler_view(found, name), width)
-    if arguments.prefix_cache:
-        print_rich(prefix_view(found, name, width), width)
+    width, shown = terminal_width(), []
+    with of_whole_snapshot(name):
+        if arguments.scheduler:
+            shown.append(scheduler_view(found, name))
+        if arguments.prefix_cache:
+            shown.append(prefix_view(found, name, width))
+    for each in shown:
+        print_rich(each, width)
     return 0

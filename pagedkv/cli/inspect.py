@@ -2,7 +2,7 @@
 
 import argparse
 
-from pagedkv.cli.live_source import EPILOG, add_source, fetched
+from pagedkv.cli.live_source import EPILOG, add_source, fetched, of_whole_snapshot
 from pagedkv.cli.output import print_json, print_rich, terminal_width
 
 __all__ = ["add_parser", "run"]
@@ -48,5 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pagedkv.cli.views.blocks import inspect_view
 
     width = terminal_width()
-    print_rich(inspect_view(found, name, width, with_blocks=arguments.active_blocks), width)
+    with of_whole_snapshot(name):
+        shown = inspect_view(found, name, width, with_blocks=arguments.active_blocks)
+    print_rich(shown, width)
     return 0

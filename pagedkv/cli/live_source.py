@@ -1,17 +1,18 @@
 """Options that say whose state is shown: a live engine's, or a snapshot's."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagedkv.cli.arguments import positive
-from pagedkv.errors import ConfigError, SnapshotError
+from pagedkv.errors import ConfigError, PagedKVError, SnapshotError
 
 if TYPE_CHECKING:
     from pagedkv.live import Source
 
-__all__ = ["add_source", "fetched", "source_of"]
+__all__ = ["add_source", "fetched", "of_whole_snapshot", "source_of"]
 
 EPILOG = """\
 An engine can be looked at if it was started with PAGEDKV_DEBUG_SOCKET=1, or made with debug_socket=True.
@@ -61,3 +62,20 @@ def fetched(arguments: argparse.Namespace, sections: Sequence[str]) -> tuple[str
             "pagedkv"
         )
     return source.name, found
+
+
+@contextmanager
+def of_whole_snapshot(name: str) -> Iterator[None]:
+    """Say in one line that a snapshot has not what its version has.
+
+    Raises:
+        SnapshotError: showing it failed for that.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, PagedKVError):
+            raise
+        raise SnapshotError(
+            f"{name}: the snapshot is damaged: {type(error).__name__} at {error!s:.80}"
+        ) from error

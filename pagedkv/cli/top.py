@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagedkv.cli.arguments import seconds
 from pagedkv.cli.keys import key_pressed, keys
-from pagedkv.cli.live_source import EPILOG, add_source, source_of
+from pagedkv.cli.live_source import EPILOG, add_source, of_whole_snapshot, source_of
 from pagedkv.cli.output import print_json, print_rich, terminal_width
 from pagedkv.errors import PagedKVError, SnapshotError
 
@@ -100,7 +100,8 @@ class _Watched:
             self.trouble = str(error)
             return
         self.found, self.trouble = found, ""
-        self._rates.look(found)
+        with of_whole_snapshot("" if self.source is None else self.source.name):
+            self._rates.look(found)
 
     def screen(self, width: int) -> "Group":
         """What the last snapshot looks like."""
@@ -110,16 +111,18 @@ class _Watched:
 
         name = "" if self.source is None else self.source.name
         trouble = "gone; waiting for it to come back" if self.trouble else ""
-        return Group(*top_lines(self.found, self._rates, name, width, trouble))
+        with of_whole_snapshot(name):
+            return Group(*top_lines(self.found, self._rates, name, width, trouble))
 
     def _fetched(self, source: "Source", wanted: tuple[str, ...]) -> dict[str, Any]:
         found = source.fetch(wanted)
         if missing := [each for each in wanted if each not in found and each != "usage"]:
             raise SnapshotError(f"{source.name}: the snapshot has no section {missing[0]!r}, which top shows")
-        if "usage" not in found and "pool" in found:
-            pool = found["pool"]
-            ratio = pool["fragmentation"]["internal_ratio"]
-            found["usage"] = {"num_by_state": pool["num_by_state"], "internal_ratio": ratio}
+        if "usage" not in found:
+            with of_whole_snapshot(source.name):
+                pool = found["pool"]
+                ratio = pool["fragmentation"]["internal_ratio"]
+                found["usage"] = {"num_by_state": pool["num_by_state"], "internal_ratio": ratio}
         self.source = source
         return found
 

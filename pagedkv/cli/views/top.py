@@ -40,7 +40,7 @@ def top_lines(found: Mapping[str, Any], rates: Rates, name: str, width: int, tro
         width: of the terminal.
         trouble: why there is no newer snapshot; empty if there is nothing to say.
     """
-    return [
+    lines = [
         _head(found, name, width, trouble),
         Text(),
         *_blocks(found, width),
@@ -51,6 +51,9 @@ def top_lines(found: Mapping[str, Any], rates: Rates, name: str, width: int, tro
         *_offload(found, rates),
         *_device(found["device_memory"], width),
     ]
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return lines
 
 
 def _label(text: str) -> Text:
@@ -58,10 +61,11 @@ def _label(text: str) -> Text:
 
 
 def _head(found: Mapping[str, Any], name: str, width: int, trouble: str) -> Text:
-    left = Text.assemble(("pagedkv top", "bold"), "   ", printable(name))
+    left = Text.assemble(("pagedkv top", "bold"), "   ", (printable(trouble), "bold red"))
+    left.append("   " if trouble else "").append(printable(name))
     right = time.strftime("%H:%M:%S")
     if trouble:
-        return left.append("   ").append(printable(trouble), "bold red")
+        return left
     step = found["step_in_flight"]
     left.append("   idle" if step is None and not found["num_running"] else "", "yellow")
     return left.append(" " * max(2, width - len(left) - len(right))).append(right, "dim")
