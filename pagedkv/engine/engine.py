@@ -72,7 +72,8 @@ class Engine(EngineCore):
             ModelNotFound: there is no model, or no weights.
             UnsupportedModel: an architecture that cannot be served, with the reason.
             PoolTooLarge: the memory of the blocks cannot be had; says how many would fit.
-            ConfigError: a setting that cannot work, or torch or transformers is missing.
+            ConfigError: a setting that cannot work, torch or transformers is missing, or the socket or the
+                address cannot be had.
         """
         from pagedkv.engine.pretrained import load_parts
 
@@ -89,15 +90,21 @@ class Engine(EngineCore):
             seed=seed,
             tensor_parallel_size=tensor_parallel_size,
         )
-        return cls(
-            parts.executor,
-            parts.scheduler,
-            tokenizer=parts.tokenizer,
-            limits=parts.limits,
-            seed=parts.seed,
-            debug_socket=debug_socket,
-            metrics_address=metrics_address,
-        )
+        try:
+            return cls(
+                parts.executor,
+                parts.scheduler,
+                tokenizer=parts.tokenizer,
+                limits=parts.limits,
+                seed=parts.seed,
+                debug_socket=debug_socket,
+                metrics_address=metrics_address,
+            )
+        except BaseException:  # a socket that cannot be had
+            if (tiers := parts.scheduler.cache.tiers) is not None:
+                tiers.close()
+            parts.executor.close()
+            raise
 
     def generate(
         self,

@@ -57,6 +57,8 @@ class LiveView:
         except BaseException:
             self._close()
             raise
+        if self._socket is not None or self._metrics is not None:
+            gate.survive_forks()
         self.metrics_address = None if self._metrics is None else self._metrics.address
         self._end = finalize(copied.__self__, self._close)  # type: ignore[attr-defined]
 

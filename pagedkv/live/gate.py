@@ -32,7 +32,16 @@ class Gate:
         self.lock = RLock()
         self.is_asked = False
         self._looks: deque[_Look] = deque()
-        _after_fork(weakref.ref(self))
+
+    def survive_forks(self) -> None:
+        """Be free in forked children, whoever looked at the time. Needed where other threads look."""
+        gate = weakref.ref(self)
+
+        def renew() -> None:
+            if (found := gate()) is not None:
+                found._renew()  # noqa: SLF001 - its own
+
+        os.register_at_fork(after_in_child=renew)
 
     def let_look(self) -> None:
         """Make the copies that others wait for. Only for the thread that changes things."""
@@ -101,11 +110,3 @@ class _Look:
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
             self.error = error
         self.is_done.set()
-
-
-def _after_fork(gate: "weakref.ref[Gate]") -> None:
-    def renew() -> None:
-        if (found := gate()) is not None:
-            found._renew()  # noqa: SLF001 - its own
-
-    os.register_at_fork(after_in_child=renew)

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -89,6 +90,7 @@ def test_who_waits_too_long_is_told() -> None:
 def test_a_forked_child_finds_the_lock_free() -> None:
     """Even if another thread had it at the time."""
     gate, has_it, done = Gate(), threading.Event(), threading.Event()
+    gate.survive_forks()
 
     def hold() -> None:
         with gate.lock:
@@ -105,13 +107,13 @@ def test_a_forked_child_finds_the_lock_free() -> None:
     assert child == 0
 
 
-def _forked(run: "object") -> int:
+def _forked(run: Callable[[], int]) -> int:
     """The exit code of a forked child that runs this."""
     pid = os.fork()
     if not pid:
         code = 9
         try:
-            code = run()  # type: ignore[operator]
+            code = run()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
