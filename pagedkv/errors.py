@@ -24,6 +24,8 @@
     ├── OffloadError
     │   ├── PageInTimeout
     │   └── CorruptPage
+    ├── EngineUnreachable                   no engine answers at a socket
+    ├── SnapshotError (ValueError)          a snapshot that cannot be read, or of another version
     ├── TraceFormatError (ValueError)
     └── BaselineError
         ├── IncomparableBaseline
@@ -43,6 +45,7 @@ __all__ = [
     "DoubleFree",
     "DuplicateRequest",
     "DuplicateSequence",
+    "EngineUnreachable",
     "IncomparableBaseline",
     "InvalidLogits",
     "InvalidRequest",
@@ -57,6 +60,7 @@ __all__ = [
     "PoolTooLarge",
     "RefCountUnderflow",
     "RequestRefused",
+    "SnapshotError",
     "TokenizerMissing",
     "TraceFormatError",
     "UnknownBlock",
@@ -224,6 +228,14 @@ class PageInTimeout(OffloadError):
 
 class CorruptPage(OffloadError):
     """The bytes of a stored block are not the bytes that were stored."""
+
+
+class EngineUnreachable(PagedKVError):
+    """No engine answers at a socket: nobody does, or something else."""
+
+
+class SnapshotError(PagedKVError, ValueError):
+    """A snapshot that cannot be read: not JSON, broken off, or of another version."""
 
 
 class TraceFormatError(PagedKVError, ValueError):

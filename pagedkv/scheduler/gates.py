@@ -82,10 +82,12 @@ class FixedLimit:
 
     Attributes:
         num_sequences: how many may run now.
+        average: moving average of what ran; None where the limit does not follow it.
     """
 
     def __init__(self, max_running: int) -> None:
         self.num_sequences = max_running
+        self.average: float | None = None
 
     def end_step(self, num_running: int, num_preempted: int) -> None:
         """A step of so many running sequences was scheduled, for which so many requests were preempted."""
@@ -112,14 +114,13 @@ class AdaptiveLimit(FixedLimit):
         super().__init__(max_running)
         self._max_running = max_running
         self._num_steps = num_steps
-        self._average: float | None = None
 
     def end_step(self, num_running: int, num_preempted: int) -> None:
         """A step of so many running sequences was scheduled, for which so many requests were preempted."""
-        if self._average is None:
-            self._average = float(num_running)
+        if self.average is None:
+            self.average = float(num_running)
         if num_preempted:
-            self.num_sequences = max(1, min(int(self._average), num_running))
+            self.num_sequences = max(1, min(int(self.average), num_running))
         else:
             self.num_sequences = min(self._max_running, self.num_sequences + 1)
-        self._average += (num_running - self._average) / self._num_steps
+        self.average += (num_running - self.average) / self._num_steps

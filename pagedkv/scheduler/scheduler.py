@@ -16,7 +16,7 @@ from pagedkv.errors import ConfigError, DuplicateRequest, InvalidRequest, Reques
 from pagedkv.events import EventStream, RequestFinished, RequestQueued, StepCommitted, StepScheduled
 from pagedkv.logs import attach_scheduler_if_asked
 from pagedkv.request import Request, RequestId
-from pagedkv.scheduler.admission import Admission
+from pagedkv.scheduler.admission import Admission, Limits
 from pagedkv.scheduler.paging import Paging
 from pagedkv.scheduler.running import Plan, Running
 from pagedkv.scheduler.state import FinishReason, RequestState, SequenceState, Status
@@ -88,6 +88,15 @@ class Scheduler:
     def num_running(self) -> int:
         """Requests with blocks."""
         return len(self._running)
+
+    def waiting(self, count: int) -> list[RequestState]:
+        """The first requests that wait, in the order of their turns; at most so many."""
+        return self._waiting.first(count)
+
+    @property
+    def limits(self) -> Limits:
+        """What keeps requests from beginning, besides too few blocks."""
+        return self._admission.limits
 
     @property
     def in_flight(self) -> ScheduledStep | None:
