@@ -20,7 +20,7 @@ from pagedkv.offload.storage.page_file import PageFile
 from pagedkv.tracing import nvtx_range
 
 if TYPE_CHECKING:
-    from pagedkv.events import Route
+    from pagedkv.events import EventStream, Route
     from pagedkv.kv_store import KVStore
 
 __all__ = ["StorageMover"]
@@ -60,6 +60,7 @@ class StorageMover:
         self.bandwidth: Mapping[Route, int] = {}
         self._num_blocks = num_blocks
         self._copier, self._pool, self._file, self._ended = copier, pool, file, ended
+        self._events: EventStream | None = None
         self._operations = count()
         self._io = None if file is None else IoPool(num_threads, "pagedkv-io", ended, file.close)
         self._close = weakref.finalize(self, _close, copier, self._io)
@@ -102,6 +103,10 @@ class StorageMover:
             ", ".join(f"{route} {speed / 1e6:.0f}" for route, speed in mover.bandwidth.items()),
         )
         return mover
+
+    def tell(self, events: "EventStream") -> None:
+        """Tell this stream from now on what steps wait for."""
+        self._events = events
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots (`Mover.store`).
