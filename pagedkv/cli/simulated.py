@@ -64,7 +64,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--num-devices", type=positive, metavar="N", help="devices that share every layer (default: 1)")
     add("--id-block-size", type=positive, metavar="B", help="tokens that an id of the trace stands for")
     add("--no-prefix-caching", action="store_true", default=None, help="reuse nothing between requests")
-    add("--fork-mode", choices=["lazy", "eager"], help="when samples and beams copy (default: lazy)")
+    add(
+        "--fork-mode",
+        choices=["lazy", "eager", "full_blocks"],
+        help="when samples and beams copy, or that they share full blocks only (default: lazy)",
+    )
     add("--time-scale", type=_above_0, metavar="X", help="multiply all times of the trace; 2 halves the load")
     add(
         "--open-loop", action="store_true", default=None, help="turns come at their times, not after thinking"
