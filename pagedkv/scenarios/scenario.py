@@ -75,6 +75,7 @@ class Cure:
         setup: the same workload under it, or what the workload becomes.
         silences: whether the pitfall is gone with it. Some help, and not enough; some do not help.
         note: what else one has to know.
+        before: what it is compared with; None for the scenario's "severe".
     """
 
     setting: str
@@ -82,6 +83,7 @@ class Cure:
     setup: Setup
     silences: bool = True
     note: str = ""
+    before: Setup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
