@@ -12,6 +12,7 @@ from pagedkv.models.spec import LoadedModel
 from pagedkv.sampling.sampled import Sampled
 from pagedkv.sampling.sampler import Sampler
 from pagedkv.scheduler.step import ScheduledStep
+from pagedkv.tracing import nvtx_range
 
 __all__ = ["TorchExecutor"]
 
@@ -55,6 +56,7 @@ class TorchExecutor:
             store = make_kv_store(loaded.spec, num_blocks=config.num_blocks, block_size=config.block_size)
         self._packed: PackedModel | None = PackedModel(loaded, cache, store)
         self._sampler = Sampler()
+        self._sampling = nvtx_range("sample")
         self._linears = PackedLinears(loaded.model, reserved=store.num_bytes) if pack_linear else None
         if on_gpu:
             self._packed.warm_up(max_batch=max_batch, cuda_graphs=cuda_graphs is not False)
@@ -75,7 +77,8 @@ class TorchExecutor:
         logits = self.packed.forward(step)
         if not step.num_sampled:
             return Sampled(token_ids=np.empty(0, np.int32))
-        return self._sampler.sample(logits, step)
+        with self._sampling:
+            return self._sampler.sample(logits, step)
 
     def close(self) -> None:
         """Give back the store, the graphs, the packed weights, and the model if nobody else has it."""

@@ -61,6 +61,10 @@ def _percentile_us(outcome: Outcome, percent: int) -> int:
     return int(np.percentile(times, percent, method="inverted_cdf")) // 1000 if len(times) else 0
 
 
+def _p99_over_p50_percent(outcome: Outcome) -> int:
+    return 100 * _percentile_us(outcome, 99) // max(1, _percentile_us(outcome, 50))
+
+
 _SEVERE = _setup(io_streams=0)
 _BLOCKING = _setup(deferred_events=False)
 _COLD = _setup(warm_up=False)
@@ -86,23 +90,25 @@ LATENCY_SPIKE = Scenario(
             setting="deferred_events",
             change="deferred_events=True",
             setup=_setup(deferred_events=True),
-            before=_BLOCKING,
+            of="blocking events",
             note="With io_streams=0 it changes nothing: copies are then part of the step.",
         ),
         Cure(
             setting="batch_period_ms",
-            change="batch_period_ms=60",
-            setup=_setup(io_streams=0, batch_period_ms=60.0),
+            change="batch_period_ms=60.0",
+            of="blocking events",
+            setup=_setup(deferred_events=False, batch_period_ms=60.0),
             note="Tokens come evenly, and all of them as late as the latest ones before.",
         ),
         Cure(
             setting="warm_up",
             change="warm_up=True",
             setup=_setup(warm_up=True),
-            before=_COLD,
+            of="cold kernels",
         ),
     ),
     metrics=(
+        Metric("decode_p99_over_p50_percent", _p99_over_p50_percent),
         Metric("decode_p99_us", lambda outcome: _percentile_us(outcome, 99)),
         Metric("decode_p50_us", lambda outcome: _percentile_us(outcome, 50)),
         Metric("sync_ms", lambda outcome: outcome.window.total("sync_ns") // 10**6),

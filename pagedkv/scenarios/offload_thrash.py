@@ -83,10 +83,10 @@ OFFLOAD_THRASH = Scenario(
     about="Each question reads a document, which has gone to the file since somebody asked about it last. It "
     "comes back when the question's turn has come, and pushes another one out.",
     sick={
-        "mild": _setup(rate_per_s=2.0, num_documents=40, pinned_bytes=6 * _GIB),
-        "medium": _setup(num_documents=50, num_requests=120),
+        "mild": _setup(queue_depth=64),
         "severe": _SEVERE,
-        "short of host memory": _setup(pinned_bytes=4 * _GIB),
+        "more documents": _setup(num_documents=80),
+        "short of host memory": _setup(pinned_bytes=3 * _GIB),
     },
     cures=(
         Cure(
@@ -119,7 +119,7 @@ OFFLOAD_THRASH = Scenario(
             change="nvme_bytes=137_438_953_472",
             setup=replace(_NO_FILE, offload=_setup(io_threads=4, prefetch_blocks=4096).offload),
             before=_NO_FILE,
-            note="Without a file nothing thrashes: what host memory loses is computed again.",
+            note="Without a file nothing comes back late: what host memory loses is computed again.",
         ),
     ),
     metrics=(

@@ -77,7 +77,6 @@ class Cure:
         before: what it is compared with instead, where the sick setup has the cure already.
         silences: whether the pitfall is gone with it. Some help, and not enough; some do not help.
         note: what else one has to know.
-        before: what it is compared with; None for the scenario's "severe".
     """
 
     setting: str
@@ -87,7 +86,6 @@ class Cure:
     before: Setup | None = None
     silences: bool = True
     note: str = ""
-    before: Setup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
