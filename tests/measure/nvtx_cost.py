@@ -1,0 +1,130 @@
+"""What NVTX ranges cost a decode step while no profiler listens: engines with them, and the same without.
+
+    python -m tests.measure.nvtx_cost [--batch 64] [--steps 20] [--rounds 60]
+
+Three engines of each kind take turns, on the same requests: with ranges, with ranges again (that is the
+noise), and with empty context managers in their place. The last column is the median over rounds of time with ranges
+divided by time without, of CPU time. "model" is a tiny Llama, one layer of which takes far less than a real
+one's; "simulated" computes nothing, so that its steps are bookkeeping alone.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+from rich.console import Console
+from rich.table import Table
+
+from pagedkv.block_manager import BlockManager
+from pagedkv.clock import VirtualClock
+from pagedkv.config import CacheConfig, SchedulerConfig
+from pagedkv.engine import Engine
+from pagedkv.sampling.params import SamplingParams
+from pagedkv.scheduler import Scheduler
+from pagedkv.simulate import CostModel, SimulatedExecutor
+from tests.measure.race import Work, race
+
+__all__ = ["main"]
+
+_USERS = ("pagedkv.engine.core", "pagedkv.models.executor", "pagedkv.models.packed")
+_PROMPT_TOKENS = 32
+_BLOCK_SIZE = 16
+MakeEngine = Callable[[int, int], Engine]
+
+
+def simulated(num_blocks: int, batch: int) -> Engine:
+    """An engine that computes nothing."""
+    clock = VirtualClock()
+    scheduler = Scheduler(
+        BlockManager(CacheConfig(num_blocks=num_blocks, block_size=_BLOCK_SIZE)),
+        SchedulerConfig(max_running=batch),
+        clock,
+    )
+    cost = CostModel("h200", "tiny", block_size=_BLOCK_SIZE)
+    return Engine(SimulatedExecutor(clock, cost), scheduler, seed=0)
+
+
+def tiny_model(folder: Path) -> MakeEngine:
+    """Engines of a tiny Llama."""
+    import torch
+
+    from tests.models import tiny
+
+    torch.set_num_threads(1)
+    tiny.save(tiny.config("llama"), folder)
+
+    def make(num_blocks: int, batch: int) -> Engine:
+        return Engine.from_pretrained(
+            folder,
+            cache=CacheConfig(num_blocks=num_blocks, block_size=_BLOCK_SIZE),
+            scheduler=SchedulerConfig(max_running=batch),
+            device="cpu",
+            seed=0,
+        )
+
+    return make
+
+
+def decoding(make: MakeEngine, *, batch: int, num_steps: int, with_ranges: bool) -> Engine:
+    """An engine in which so many sequences decode, and go on for so many steps."""
+    with ExitStack() as patches:
+        if not with_ranges:
+            for module in _USERS:
+                patches.enter_context(patch(f"{module}.nvtx_range", lambda _message: nullcontext()))
+        length = _PROMPT_TOKENS + num_steps + 8
+        engine = make(batch * (length // _BLOCK_SIZE + 2), batch)
+    params = SamplingParams(max_tokens=num_steps + 8, temperature=0.0, ignore_eos=True)
+    for number in range(batch):
+        engine.add_request([number % 50 + 1] * _PROMPT_TOKENS, params)
+    while engine.stats().num_generated_tokens < 2 * batch:
+        engine.step()
+    return engine
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20, help="in a round")
+    parser.add_argument("--rounds", type=int, default=60)
+    arguments = parser.parse_args()
+    table = Table("engine", "with, us/step", "without", "with / with again", "with / without")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make in (("simulated", simulated), ("model", tiny_model(Path(folder) / "llama"))):
+            table.add_row(name, *_row(make, arguments.batch, arguments.steps, arguments.rounds))
+    Console().print(table)
+
+
+def _row(make: MakeEngine, batch: int, num_steps: int, num_rounds: int) -> tuple[str, ...]:
+    total = (num_rounds + 2) * num_steps
+    works: dict[str, Work] = {}
+    for name, with_ranges in (("with", True), ("again", True), ("without", False)):
+        engine = decoding(make, batch=batch, num_steps=total, with_ranges=with_ranges)
+        works[name] = _Steps(engine, num_steps)
+    found = race(works, num_rounds, lambda: None)
+    ours, again, without = found["with"], found["again"], found["without"]
+    return (
+        f"{ours.best_us:.1f}",
+        f"{without.best_us:.1f}",
+        f"{ours.paired_ratio(again):.4f}",
+        f"{ours.paired_ratio(without):.4f}",
+    )
+
+
+class _Steps(Work):
+    """Some decode steps of an engine."""
+
+    def __init__(self, engine: Engine, num_steps: int) -> None:
+        self.num_ops, self._engine = num_steps, engine
+
+    def run(self) -> None:
+        """Take them."""
+        for _ in range(self.num_ops):
+            self._engine.step()
+
+
+if __name__ == "__main__":
+    main()
