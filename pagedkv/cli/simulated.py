@@ -3,7 +3,7 @@
 import argparse
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ from pagedkv.errors import ConfigError
 
 if TYPE_CHECKING:
     from pagedkv.offload.stats import OffloadStats
+    from pagedkv.pitfalls import Finding
     from pagedkv.replay import Progress
+    from pagedkv.scheduler import Scheduler
     from pagedkv.simulate import SimulationResult
     from pagedkv.traces import Trace
 
@@ -129,14 +131,16 @@ def read(arguments: argparse.Namespace) -> "Trace":
 
 def run(
     arguments: argparse.Namespace, trace: "Trace", progress: "Progress | None"
-) -> "tuple[SimulationResult, dict[str, object]]":
-    """Simulate; returns the result, and what was simulated.
+) -> "tuple[SimulationResult, dict[str, object], list[Finding]]":
+    """Simulate; returns the result, what was simulated, and the pitfalls that it fell into.
 
     Raises:
         ConfigError: settings that cannot work.
     """
     from pagedkv.config import SchedulerConfig
+    from pagedkv.pitfalls import detect
     from pagedkv.simulate import simulate
+    from pagedkv.stats import StepLog
 
     served = _served(arguments)
     cache = _cache(arguments, trace, served)
@@ -148,8 +152,21 @@ def run(
         "seed": arguments.seed or 0,
     }
     offload = offload_config(arguments)
+    logs: list[StepLog] = []
+
+    def observe(observed: "Scheduler") -> None:
+        logs.append(StepLog(observed.cache, scheduler=scheduler, offload=offload))
+        observed.events.attach(logs[0])
+
     result = simulate(
-        trace, cache=cache, scheduler=scheduler, offload=offload, progress=progress, **served, **how
+        trace,
+        cache=cache,
+        scheduler=scheduler,
+        offload=offload,
+        progress=progress,
+        observe=observe,
+        **served,
+        **how,
     )
     about: dict[str, object] = {
         "mode": SIMULATED[0],
@@ -165,12 +182,14 @@ def run(
     about |= {name: getattr(scheduler, name) for name in _SCHEDULER}
     if offload is not None:
         about["tiers"] = {name: getattr(offload, name) for name in _TIERS}
-    return result, about | ({"failed_requests": trace.num_failed} if trace.num_failed else {})
+    if trace.num_failed:
+        about["failed_requests"] = trace.num_failed
+    return result, about, detect(logs[0].window())
 
 
-def json_text(result: "SimulationResult", about: Mapping[str, object]) -> str:
+def json_text(result: "SimulationResult", about: Mapping[str, object], findings: "Sequence[Finding]") -> str:
     """One JSON object: numbers and settings a line each, then series and timelines a column each."""
-    plain = {**result.as_dict(), **about}
+    plain = {**result.as_dict(), **about, "findings": [each.as_dict() for each in findings]}
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in plain.items()]
     for name, columns in (("series", result.over_time()), ("timelines", result.timeline_columns())):
         inner = ",\n".join(

@@ -26,7 +26,7 @@ def _cache(block_size: int, fork_mode: ForkMode = "lazy") -> CacheConfig:
 
 
 def _beams(seed: int, *, width: int, block_size: int) -> Trace:
-    return generate("beams", num_requests=12, seed=seed, beam_width=width, block_size=block_size)
+    return generate("beams", num_requests=4, seed=seed, beam_width=width, block_size=block_size)
 
 
 def _samples(seed: int, *, num_samples: int) -> Trace:
@@ -67,9 +67,9 @@ _VOTES = Setup(trace=partial(_samples, num_samples=16), cache=_cache(64), how={"
 
 COW_EXPLOSION = Scenario(
     pitfall=Pitfall.COW_EXPLOSION,
-    about="Searches with 16 beams over blocks of 64 tokens: nearly every step some beams part, and each copies "
-    "a block to write one token (severe). With 8 beams it is less (mild); 16 short samples of each prompt part "
-    "once, and write little (samples).",
+    about="Searches with 16 beams over blocks of 64 tokens: nearly every step some beams part, and each "
+    "copies a block to write one token (severe). With 8 beams it is less (mild); 16 short samples of each "
+    "prompt part once, and write little (samples).",
     sick={"mild": _wide(width=8), "severe": _SEVERE, "samples": _VOTES},
     cures=(
         Cure(

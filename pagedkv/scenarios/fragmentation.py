@@ -15,12 +15,12 @@ _POOL_SLOTS = 8192
 _SYSTEM_TOKENS = 264
 
 
-def _prompts(seed: int, *, block_size: int, num_samples: int = 1, copies: int = 1) -> Trace:
+def _prompts(seed: int, *, block_size: int, answer: float, num_samples: int = 1, copies: int = 1) -> Trace:
     """Short questions behind a system prompt, each asked once, or several times."""
     trace = generate(
         "alpaca", num_requests=300 // (num_samples * copies), seed=seed, block_size=block_size,
         system_tokens=_SYSTEM_TOKENS, request_rate_per_s=30.0 / (num_samples * copies),
-        message_tokens_mean=40.0, num_samples=num_samples,
+        message_tokens_mean=20.0, output_tokens_mean=answer, num_samples=num_samples,
     )  # fmt: skip
     requests = tuple(
         replace(each, index=each.index * copies + again, line=each.index * copies + again + 1)
@@ -31,10 +31,10 @@ def _prompts(seed: int, *, block_size: int, num_samples: int = 1, copies: int = 
 
 
 def _setup(
-    block_size: int = 256, *, prefix_caching: bool = False, num_samples: int = 1, copies: int = 1
+    block_size: int = 256, *, prefix_caching: bool = False, answer: float = 30.0, **traffic: int
 ) -> Setup:
     return Setup(
-        trace=partial(_prompts, block_size=block_size, num_samples=num_samples, copies=copies),
+        trace=partial(_prompts, block_size=block_size, answer=answer, **traffic),
         cache=CacheConfig(
             num_blocks=_POOL_SLOTS // block_size, block_size=block_size, prefix_caching=prefix_caching
         ),
@@ -46,9 +46,10 @@ _SEVERE = _setup()
 
 FRAGMENTATION_SCENARIO = Scenario(
     pitfall=Pitfall.FRAGMENTATION,
-    about="Prompts of some 300 tokens and answers of 60, in blocks of 256 tokens (severe) or 128 (mild): the "
-    "last block of each is nearly empty, and the pool is full of them.",
-    sick={"mild": _setup(128), "severe": _SEVERE},
+    about="Prompts of some 290 tokens and answers of 30, in blocks of 256 tokens: the last block of each is "
+    "nearly empty, and the pool is full of them (severe). Answers of 80 fill it a little more (mild), blocks "
+    "of 1024 are emptier still (extreme).",
+    sick={"mild": _setup(answer=80.0), "severe": _SEVERE, "extreme": _setup(1024)},
     cures=(
         Cure(setting="block_size", change="block_size=16", setup=_setup(16)),
         Cure(
@@ -65,7 +66,7 @@ FRAGMENTATION_SCENARIO = Scenario(
             setup=_setup(num_samples=4),
             before=_setup(copies=4),
             silences=False,
-            note="likewise",
+            note="likewise; and each sample copies the block that its prompt fills partly: another finding",
         ),
         Cure(
             setting="max_running",

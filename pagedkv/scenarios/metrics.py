@@ -10,6 +10,7 @@ __all__ = [
     "COLLAPSED_TIME",
     "COPIES",
     "FRAGMENTATION",
+    "LONGEST_WAIT",
     "PREEMPTIONS",
     "PROMPT_TOKENS",
     "SHARED_WRITES",
@@ -57,6 +58,11 @@ def _collapsed(outcome: Outcome) -> int:
     return _PER_MILLION * collapsed // max(1, int(duration.sum()))
 
 
+def _longest_wait(outcome: Outcome) -> int:
+    waits = (each.first_scheduled_ns - each.arrival_ns for each in outcome.result.timelines)
+    return max(waits, default=0) // _NS_PER_US
+
+
 FRAGMENTATION = Metric("fragmentation_ppm", _fragmentation)
 """Of a million slots of blocks in use, those that hold no token; over all steps."""
 SLOTS = Metric("slots_per_sequence", _slots)
@@ -77,3 +83,5 @@ COLLAPSED_TIME = Metric("collapsed_ppm", _collapsed)
 """Of a million parts of the time in steps, those in collapsed batches."""
 USUAL_WAIT = Metric("queue_wait_p50_us", lambda outcome: outcome.result.queue_wait_p50_ns // _NS_PER_US)
 SLOWEST_WAIT = Metric("queue_wait_p99_us", lambda outcome: outcome.result.queue_wait_p99_ns // _NS_PER_US)
+LONGEST_WAIT = Metric("queue_wait_max_us", _longest_wait)
+"""Of the request that waited longest: under a policy that is not fair, what that costs."""
