@@ -46,6 +46,7 @@ class Engine(EngineCore):
         clock: "Clock | None" = None,
         seed: int | None = None,
         tensor_parallel_size: int | None = None,
+        warm_up: bool = True,
     ) -> "Engine":
         """An engine for a model of Hugging Face transformers. Needs torch and transformers.
 
@@ -62,6 +63,8 @@ class Engine(EngineCore):
             seed: makes the seeds repeat that are drawn for requests without one.
             tensor_parallel_size: processes that share the model; None for those that torchrun has started.
                 All of them make the same calls, in the same order.
+            warm_up: on a GPU, compile all kernels and record CUDA graphs now. Without, the engine is there
+                sooner, kernels are compiled in the first steps that need them, and there are no graphs.
 
         Raises:
             ModelNotFound: there is no model, or no weights.
@@ -83,6 +86,7 @@ class Engine(EngineCore):
             clock=clock,
             seed=seed,
             tensor_parallel_size=tensor_parallel_size,
+            warm_up=warm_up,
         )
         return cls(
             parts.executor,

@@ -3,8 +3,8 @@
     python -m tests.measure.nvtx_cost [--batch 64] [--steps 20] [--rounds 60]
 
 Three engines of each kind take turns, on the same requests: with ranges, with ranges again (that is the
-noise), and with empty context managers in their place. The last column is the median over rounds of time with ranges
-divided by time without, of CPU time. "model" is a tiny Llama, one layer of which takes far less than a real
+noise), and with empty context managers in their place. The last column is the median over rounds of CPU time
+with ranges divided by that without. "model" is a tiny Llama, one layer of which takes far less than a real
 one's; "simulated" computes nothing, so that its steps are bookkeeping alone.
 """
 

@@ -30,6 +30,7 @@ _CLOSE_S = 5.0
 """How long a mover that is closed waits for a disk that does not answer."""
 _STORE, _LOAD = nvtx_range("offload store"), nvtx_range("offload load")
 _SPILL, _FETCH = nvtx_range("offload spill"), nvtx_range("offload fetch")
+_GUARD = nvtx_range("offload await store")
 _log = logging.getLogger("pagedkv")
 
 
@@ -60,7 +61,6 @@ class StorageMover:
         self.bandwidth: Mapping[Route, int] = {}
         self._num_blocks = num_blocks
         self._copier, self._pool, self._file, self._ended = copier, pool, file, ended
-        self._events: EventStream | None = None
         self._operations = count()
         self._io = None if file is None else IoPool(num_threads, "pagedkv-io", ended, file.close)
         self._close = weakref.finalize(self, _close, copier, self._io)
@@ -106,7 +106,7 @@ class StorageMover:
 
     def tell(self, events: "EventStream") -> None:
         """Tell this stream from now on what steps wait for."""
-        self._events = events
+        self._copier.tell(events)
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots (`Mover.store`).
@@ -173,7 +173,8 @@ class StorageMover:
         move, seen = (file.read, _FETCH) if is_read else (file.write, _SPILL)
 
         def job() -> None:
-            guard()
+            with _GUARD:
+                guard()
             with seen:
                 move(place, page)
 
@@ -196,12 +197,15 @@ def _open_copier(store: "KVStore", config: OffloadConfig, ended: Ended) -> tuple
         from pagedkv.offload.storage.cpu import CpuCopier
 
         pool = HostPool.open(store.block_bytes, num_blocks=len(first), pinned_bytes=config.pinned_bytes)
-        return pool, CpuCopier(store, pool, ended)
+        copies_beside = bool(config.io_streams) and config.deferred_events
+        return pool, CpuCopier(store, pool, ended, copies_beside=copies_beside)
     from pagedkv.offload.storage.cuda import CudaCopier, pin, unpin
 
     pool = HostPool.open(store.block_bytes, num_blocks=len(first), pinned_bytes=config.pinned_bytes, pin=pin)
     try:
-        return pool, CudaCopier(store, pool, ended, num_streams=config.io_streams)
+        return pool, CudaCopier(
+            store, pool, ended, num_streams=config.io_streams, deferred_events=config.deferred_events
+        )
     except BaseException:
         if pool.is_pinned:
             unpin(pool.memory)
