@@ -14,7 +14,7 @@ __all__ = ["OffloadThrashThresholds", "detect_offload_thrash", "stalled_page_ins
 
 _NS_PER_MS = 10**6
 _ENOUGH_THREADS = 4
-_ENOUGH_QUEUE = 128
+_ENOUGH_QUEUE = 256
 _MOSTLY_LATE = 0.5
 
 
@@ -47,7 +47,7 @@ class OffloadThrashThresholds:
     stalled_ratio: float = 0.1
     wait_ratio: float = 0.05
     again_ratio: float = 0.5
-    again_wait_ratio: float = 0.25
+    again_wait_ratio: float = 0.4
     critical_ratio: float = 0.2
     least_page_ins: int = 10
 

@@ -110,8 +110,8 @@ OFFLOAD_THRASH = Scenario(
         ),
         Cure(
             setting="queue_depth",
-            change="queue_depth=128",
-            setup=_setup(queue_depth=128),
+            change="queue_depth=256",
+            setup=_setup(queue_depth=256),
             note="Reads that are under way go on while a long step runs; others are begun between steps.",
         ),
         Cure(
