@@ -3,13 +3,15 @@
     python -m tests.measure.nvtx_cost [--batch 64] [--steps 20] [--rounds 60]
 
 Three engines of each kind take turns, on the same requests: with ranges, with ranges again (that is the
-noise), and with empty context managers in their place. The last column is the median over rounds of CPU time
-with ranges divided by that without. "model" is a tiny Llama, one layer of which takes far less than a real
-one's; "simulated" computes nothing, so that its steps are bookkeeping alone.
+noise), and with empty context managers in their place. "with / without" is the median over rounds of CPU time
+with ranges divided by that without; the last column is what the step's ranges take by themselves. "model" is
+a tiny Llama, one layer of which takes far less than a real one's; "simulated" computes nothing, so that its
+steps are bookkeeping alone.
 """
 
 import argparse
 import tempfile
+import timeit
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -25,11 +27,13 @@ from pagedkv.engine import Engine
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.scheduler import Scheduler
 from pagedkv.simulate import CostModel, SimulatedExecutor
+from pagedkv.tracing import nvtx_range
 from tests.measure.race import Work, race
 
 __all__ = ["main"]
 
 _USERS = ("pagedkv.engine.core", "pagedkv.models.executor", "pagedkv.models.packed")
+_NUM_RANGES = {"simulated": 5, "model": 8}  # of a decode step: docs/tracing.md
 _PROMPT_TOKENS = 32
 _BLOCK_SIZE = 16
 MakeEngine = Callable[[int, int], Engine]
@@ -69,19 +73,13 @@ def tiny_model(folder: Path) -> MakeEngine:
 
 
 def decoding(make: MakeEngine, *, batch: int, num_steps: int, with_ranges: bool) -> Engine:
-    """An engine in which so many sequences decode, and go on for so many steps."""
+    """An engine in which so many sequences can decode for so many steps."""
     with ExitStack() as patches:
         if not with_ranges:
             for module in _USERS:
                 patches.enter_context(patch(f"{module}.nvtx_range", lambda _message: nullcontext()))
         length = _PROMPT_TOKENS + num_steps + 8
-        engine = make(batch * (length // _BLOCK_SIZE + 2), batch)
-    params = SamplingParams(max_tokens=num_steps + 8, temperature=0.0, ignore_eos=True)
-    for number in range(batch):
-        engine.add_request([number % 50 + 1] * _PROMPT_TOKENS, params)
-    while engine.stats().num_generated_tokens < 2 * batch:
-        engine.step()
-    return engine
+        return make(batch * (length // _BLOCK_SIZE + 2), batch)
 
 
 def main() -> None:
@@ -91,39 +89,61 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="in a round")
     parser.add_argument("--rounds", type=int, default=60)
     arguments = parser.parse_args()
-    table = Table("engine", "with, us/step", "without", "with / with again", "with / without")
+    table = Table(
+        "engine", "with, us/step", "without", "with / with again", "with / without", "ranges alone / step"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name, make in (("simulated", simulated), ("model", tiny_model(Path(folder) / "llama"))):
-            table.add_row(name, *_row(make, arguments.batch, arguments.steps, arguments.rounds))
+            cells, step_us = _row(make, arguments.batch, arguments.steps, arguments.rounds)
+            table.add_row(name, *cells, f"{_NUM_RANGES[name] * _range_us() / step_us:.4f}")
     Console().print(table)
 
 
-def _row(make: MakeEngine, batch: int, num_steps: int, num_rounds: int) -> tuple[str, ...]:
-    total = (num_rounds + 2) * num_steps
+def _range_us() -> float:
+    """What entering and leaving a range takes, at best."""
+    span = nvtx_range("cost")
+    return min(timeit.repeat("with span: pass", globals={"span": span}, number=10_000, repeat=20)) * 100
+
+
+def _row(make: MakeEngine, batch: int, num_steps: int, num_rounds: int) -> tuple[tuple[str, ...], float]:
     works: dict[str, Work] = {}
     for name, with_ranges in (("with", True), ("again", True), ("without", False)):
-        engine = decoding(make, batch=batch, num_steps=total, with_ranges=with_ranges)
-        works[name] = _Steps(engine, num_steps)
+        engine = decoding(make, batch=batch, num_steps=num_steps, with_ranges=with_ranges)
+        works[name] = _Steps(engine, batch, num_steps)
     found = race(works, num_rounds, lambda: None)
     ours, again, without = found["with"], found["again"], found["without"]
-    return (
+    cells = (
         f"{ours.best_us:.1f}",
         f"{without.best_us:.1f}",
         f"{ours.paired_ratio(again):.4f}",
         f"{ours.paired_ratio(without):.4f}",
     )
+    return cells, ours.best_us
 
 
 class _Steps(Work):
     """Some decode steps of an engine."""
 
-    def __init__(self, engine: Engine, num_steps: int) -> None:
-        self.num_ops, self._engine = num_steps, engine
+    def __init__(self, engine: Engine, batch: int, num_steps: int) -> None:
+        self.num_ops, self._engine, self._batch = num_steps, engine, batch
+
+    def prepare(self) -> None:
+        """Let prompts be computed; all sequences decode then."""
+        params = SamplingParams(max_tokens=self.num_ops + 8, temperature=0.0, ignore_eos=True)
+        for number in range(self._batch):
+            self._engine.add_request([number % 50 + 1] * _PROMPT_TOKENS, params)
+        for _ in range(4):
+            self._engine.step()
 
     def run(self) -> None:
         """Take them."""
         for _ in range(self.num_ops):
             self._engine.step()
+
+    def finish(self) -> None:
+        """Abort what is live."""
+        for request_id in list(self._engine.scheduler.requests):
+            self._engine.abort(request_id)
 
 
 if __name__ == "__main__":
