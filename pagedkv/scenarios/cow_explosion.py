@@ -26,7 +26,10 @@ def _cache(block_size: int, fork_mode: ForkMode = "lazy") -> CacheConfig:
 
 
 def _beams(seed: int, *, width: int, block_size: int) -> Trace:
-    return generate("beams", num_requests=4, seed=seed, beam_width=width, block_size=block_size)
+    return generate(
+        "beams", num_requests=4, seed=seed, beam_width=width, block_size=block_size,
+        output_tokens_mean=80.0, output_tokens_sigma=0.3,
+    )  # fmt: skip
 
 
 def _samples(seed: int, *, num_samples: int) -> Trace:
