@@ -27,8 +27,8 @@ def _cache(block_size: int, fork_mode: ForkMode = "lazy") -> CacheConfig:
 
 def _beams(seed: int, *, width: int, block_size: int) -> Trace:
     return generate(
-        "beams", num_requests=4, seed=seed, beam_width=width, block_size=block_size,
-        output_tokens_mean=80.0, output_tokens_sigma=0.3,
+        "beams", num_requests=3, seed=seed, beam_width=width, block_size=block_size,
+        output_tokens_mean=200.0, output_tokens_sigma=0.2,
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ COW_EXPLOSION = Scenario(
             change='fork_mode="full_blocks"',
             of="samples",
             setup=replace(_VOTES, cache=_cache(64, "full_blocks")),
-            note="for samples; the rest of the prompt is computed once for each",
+            note="each sample computes the rest of the prompt, which costs more than the copy here",
         ),
         Cure(
             setting="fork_mode_of_beams",

@@ -88,7 +88,7 @@ def test_copies_are_counted_in_slots_for_each_token_written() -> None:
     assert (finding.pitfall, finding.severity) == (Pitfall.COW_EXPLOSION, Severity.WARNING)
     assert finding.evidence["amplification"] == 8.0
     assert only(detect(window(block_size=128, **writes))).severity is Severity.CRITICAL
-    assert detect(window(31, block_size=64, **writes)) == []
+    assert detect(window(15, block_size=64, **writes)) == []
 
 
 @pytest.mark.parametrize(("num_low", "is_found"), [(7, False), (8, True)])
