@@ -1,6 +1,5 @@
 """Latency spike: decode steps that wait for copies, or for a compiler."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,38 +15,29 @@ __all__ = ["LATENCY_SPIKE", "chats"]
 _GIB = 2**30
 
 
-def chats(
-    seed: int, *, num_requests: int = 150, prompt_tokens: int = 4_000, rate_per_s: float = 5.0
-) -> Trace:
-    """Requests, each of which begins with one of 60 system prompts of so many tokens."""
+def chats(seed: int) -> Trace:
+    """Requests, each of which begins with one of 60 system prompts of 4000 tokens."""
     return generate(
         "chat",
-        num_requests=num_requests,
+        num_requests=150,
         seed=seed,
         block_size=64,
         num_system_prompts=60,
-        system_tokens=prompt_tokens,
+        system_tokens=4_000,
         message_tokens_mean=200.0,
         message_tokens_sigma=0.5,
         output_tokens_mean=100.0,
         output_tokens_sigma=0.5,
         turns_mean=1.0,
         burstiness=1.0,
-        request_rate_per_s=rate_per_s,
+        request_rate_per_s=5.0,
         max_prompt_tokens=16_000,
     )
 
 
-def _setup(
-    *,
-    num_requests: int = 150,
-    prompt_tokens: int = 4_000,
-    warm_up: bool = True,
-    batch_period_ms: float = 0.0,
-    **offload: Any,
-) -> Setup:
+def _setup(*, warm_up: bool = True, batch_period_ms: float = 0.0, **offload: Any) -> Setup:
     return Setup(
-        trace=partial(chats, num_requests=num_requests, prompt_tokens=prompt_tokens),
+        trace=chats,
         cache=CacheConfig(num_blocks=1_600, block_size=64),
         scheduler=SchedulerConfig(max_running=24, batch_period_ms=batch_period_ms),
         offload=OffloadConfig(pinned_bytes=64 * _GIB, **offload),
@@ -76,7 +66,6 @@ LATENCY_SPIKE = Scenario(
     sick={
         "severe": _SEVERE,
         "blocking events": _BLOCKING,
-        "both": _setup(io_streams=0, deferred_events=False, prompt_tokens=6_000),
         "cold kernels": _COLD,
     },
     cures=(

@@ -1,7 +1,6 @@
 """Offload thrash: questions about documents that fit neither the device nor the host memory below it."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
@@ -40,9 +39,7 @@ def questions(
     )
 
 
-def _setup(
-    *, num_requests: int = 150, num_documents: int = 60, rate_per_s: float = 4.0, **offload: Any
-) -> Setup:
+def _setup(**offload: Any) -> Setup:
     settings: dict[str, Any] = {
         "pinned_bytes": 8 * _GIB,
         "nvme_bytes": 128 * _GIB,
@@ -50,9 +47,7 @@ def _setup(
         "io_threads": 1,
     }
     return Setup(
-        trace=partial(
-            questions, num_requests=num_requests, num_documents=num_documents, rate_per_s=rate_per_s
-        ),
+        trace=questions,
         cache=CacheConfig(num_blocks=_NUM_BLOCKS, block_size=64),
         scheduler=SchedulerConfig(max_running=12),
         offload=OffloadConfig(**(settings | offload)),
@@ -85,7 +80,6 @@ OFFLOAD_THRASH = Scenario(
     sick={
         "mild": _setup(queue_depth=64),
         "severe": _SEVERE,
-        "more documents": _setup(num_documents=80),
         "short of host memory": _setup(pinned_bytes=3 * _GIB),
     },
     cures=(
