@@ -89,7 +89,11 @@ class EngineCore:
         self.live = LiveView(self._gate, self._copied, debug_socket, metrics_address)
         self._scheduling = nvtx_range("schedule")
         self._executing = nvtx_range("execute")
+        self._reading = nvtx_range("detokenize")
         self._committing = nvtx_range("commit")
+        self._delivering = nvtx_range("deliver")
+        self._taking = nvtx_range("intake")
+        self._awaiting_pages = nvtx_range("await pages")
 
     # ---- requests come and go
 
@@ -126,7 +130,8 @@ class EngineCore:
         self._require_open()
         chosen = self._free_id() if request_id is None else self._checked_id(request_id)
         params = SamplingParams() if params is None else params
-        taken = self._intake.take(chosen, prompt, params, priority=priority, namespace=namespace)
+        with self._taking:
+            taken = self._intake.take(chosen, prompt, params, priority=priority, namespace=namespace)
         with self._gate.lock:
             state = self.scheduler.add(taken.request)
         asked = Asked(
@@ -189,9 +194,9 @@ class EngineCore:
         self._idle.stepped(is_idle=not step and step.wake_ns is None and not step.awaits_pages)
         tiers = self.scheduler.cache.tiers
         if step.awaits_pages and tiers is not None:
-            tiers.wait(
-                _LONGEST_WAIT_S if step.wake_ns is None else min(_LONGEST_WAIT_S, self._left_s(step.wake_ns))
-            )
+            longest_s = _LONGEST_WAIT_S if step.wake_ns is None else self._left_s(step.wake_ns)
+            with self._awaiting_pages:
+                tiers.wait(min(_LONGEST_WAIT_S, longest_s))
         elif step.wake_ns is not None:
             self.scheduler.clock.sleep_until(step.wake_ns)
 
@@ -272,7 +277,8 @@ class EngineCore:
         try:
             with self._executing:
                 sampled = self._executor.execute(step)
-            result = self._registry.result(step, sampled)
+            with self._reading:
+                result = self._registry.result(step, sampled)
         except BaseException as error:
             self._failed(step)
             if isinstance(error, InvalidLogits):
@@ -281,10 +287,11 @@ class EngineCore:
         with self._committing, self._gate.lock:
             finished = self.scheduler.commit(step, result)
             self._registry.committed()
-        for state in finished:
-            self._mail.deliver(self._registry.finish(state))
-        for news in self._registry.news():
-            self._mail.deliver(news)
+        with self._delivering:
+            for state in finished:
+                self._mail.deliver(self._registry.finish(state))
+            for news in self._registry.news():
+                self._mail.deliver(news)
         if unreadable := self._registry.unreadable():
             self._give_up([*unreadable])
             raise _told_of(unreadable)

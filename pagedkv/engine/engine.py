@@ -49,6 +49,7 @@ class Engine(EngineCore):
         tensor_parallel_size: int | None = None,
         debug_socket: "SocketPath" = None,
         metrics_address: str | None = None,
+        warm_up: bool = True,
     ) -> "Engine":
         """An engine for a model of Hugging Face transformers. Needs torch and transformers.
 
@@ -67,6 +68,8 @@ class Engine(EngineCore):
                 All of them make the same calls, in the same order.
             debug_socket: as the constructor's.
             metrics_address: likewise.
+            warm_up: on a GPU, compile all kernels and record CUDA graphs now. Without, the engine is there
+                sooner, kernels are compiled in the first steps that need them, and there are no graphs.
 
         Raises:
             ModelNotFound: there is no model, or no weights.
@@ -89,6 +92,7 @@ class Engine(EngineCore):
             clock=clock,
             seed=seed,
             tensor_parallel_size=tensor_parallel_size,
+            warm_up=warm_up,
         )
         try:
             return cls(

@@ -99,6 +99,7 @@ class PageTiers:
             events=events,
         )
         self._dropped: list[int] = []
+        mover.tell(events)
         self._num_demoted = 0
         self._is_throttled = False
 
@@ -133,7 +134,8 @@ class PageTiers:
                 stored = stored[:0]
         if (emit := self._events.emit) is not None:
             num_bytes = len(stored) * self._mover.page_bytes
-            emit(PagesStored(len(stored), len(blocks) - len(stored), len(stored), num_bytes))
+            copy_ns = num_bytes * _NS_PER_S // self._mover.bandwidth["page_out"]
+            emit(PagesStored(len(stored), len(blocks) - len(stored), len(stored), num_bytes, copy_ns))
         self._advance()
         return np.where(pages >= 0, pages + self.first_page, -1)
 

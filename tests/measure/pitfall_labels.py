@@ -6,13 +6,14 @@ chosen by the seeds of TUNING, and are judged by those of JUDGING.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pagedkv.config import CacheConfig
+from pagedkv.config import CacheConfig, OffloadConfig
 from pagedkv.pitfalls import Pitfall
 from pagedkv.scenarios import SCENARIOS, Setup, run
+from pagedkv.scenarios.offload_thrash import questions
 from pagedkv.traces import Trace, generate
 
 __all__ = ["HEALTHY", "JUDGING", "TUNING", "Score", "labelled", "score"]
@@ -20,6 +21,7 @@ __all__ = ["HEALTHY", "JUDGING", "TUNING", "Score", "labelled", "score"]
 TUNING = (0, 1)
 JUDGING = (11, 12, 13, 14)
 _SLOTS = 2_400_000
+_GIB = 2**30
 _PRESETS = {
     "chat": 120,
     "code": 120,
@@ -42,7 +44,28 @@ def _healthy(name: str) -> Setup:
     return Setup(trace=partial(_preset, name=name), cache=cache)
 
 
-HEALTHY = {name: _healthy(name) for name in _PRESETS}
+def _with_tiers(name: str, num_blocks: int, **offload: Any) -> Setup:
+    """A preset at its own rate on a small pool, whose evicted blocks come back without anybody's notice."""
+    healthy = _healthy(name)
+    cache = replace(healthy.cache, num_blocks=num_blocks)
+    return replace(healthy, cache=cache, offload=OffloadConfig(**offload))
+
+
+def _documents(**offload: Any) -> Setup:
+    """Questions about documents, of which the device holds half, at a rate that it serves."""
+    return Setup(
+        trace=partial(questions, rate_per_s=1.0, num_documents=40),
+        cache=CacheConfig(num_blocks=3_000, block_size=64),
+        offload=OffloadConfig(**offload),
+    )
+
+
+HEALTHY = {
+    **{name: _healthy(name) for name in _PRESETS},
+    "chat with host memory": _with_tiers("chat", 1_200, pinned_bytes=32 * _GIB),
+    "documents with host memory": _documents(pinned_bytes=64 * _GIB),
+    "documents with host memory and a file": _documents(pinned_bytes=16 * _GIB, nvme_bytes=128 * _GIB),
+}
 """Generator presets that fall into nothing."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pagedkv.config import CacheConfig
+from pagedkv.config import CacheConfig, OffloadConfig
 from pagedkv.pitfalls import Pitfall
 from pagedkv.scenarios import Outcome, Setup, run
 from pagedkv.simulate import fitting_cache
@@ -22,12 +22,15 @@ SERVED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 """File, how it is read, and devices that serve it: H200s with a model of 8 billion parameters."""
 
 
-def served(name: str, num_requests: int, cache: CacheConfig | None = None) -> Outcome:
+def served(
+    name: str, num_requests: int, cache: CacheConfig | None = None, offload: OffloadConfig | None = None
+) -> Outcome:
     """The beginning of a trace, in as many blocks as fit or in other ones."""
     file, reading, how = SERVED[name]
     trace = read_trace(real_trace(file), **reading)
     trace = replace(trace, requests=trace.requests[:num_requests])
-    return run(Setup(trace=lambda _: trace, cache=cache or fitting_cache(trace, **how), how=how), 0)
+    settled = cache or fitting_cache(trace, **how)
+    return run(Setup(trace=lambda _: trace, cache=settled, offload=offload, how=how), 0)
 
 
 @pytest.mark.parametrize("name", SERVED)
@@ -55,3 +58,22 @@ def test_the_same_conversations_in_blocks_that_do_not_suit_them() -> None:
     )
     assert fair.findings == ()
     assert large.finds(Pitfall.FRAGMENTATION)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_requests", "num_blocks", "tiers"),
+    [
+        ("weka", 40, 3000, {"pinned_bytes": 64 * 2**30}),
+        ("weka", 40, 3000, {"pinned_bytes": 16 * 2**30, "nvme_bytes": 200 * 2**30}),
+        ("mooncake_conversation", 400, 2000, {"pinned_bytes": 200 * 2**30}),
+    ],
+)
+def test_pages_that_come_back_are_healthy(
+    name: str, num_requests: int, num_blocks: int, tiers: dict[str, int]
+) -> None:
+    """Device memory that is too small for all that is wanted again, with tiers below that hold it."""
+    block_size = 64 if name == "weka" else 512
+    cache = CacheConfig(num_blocks=num_blocks, block_size=block_size)
+    outcome = served(name, num_requests, cache, OffloadConfig(**tiers))
+    assert outcome.window.total("num_page_ins") > 100
+    assert outcome.findings == ()

@@ -21,7 +21,7 @@ from pagedkv.offload.storage.page_file import PageFile
 from pagedkv.tracing import nvtx_range
 
 if TYPE_CHECKING:
-    from pagedkv.events import Route
+    from pagedkv.events import EventStream, Route
     from pagedkv.kv_store import KVStore
 
 __all__ = ["StorageMover"]
@@ -31,6 +31,7 @@ _CLOSE_S = 5.0
 """How long a mover that is closed waits for a disk that does not answer."""
 _STORE, _LOAD = nvtx_range("offload store"), nvtx_range("offload load")
 _SPILL, _FETCH = nvtx_range("offload spill"), nvtx_range("offload fetch")
+_GUARD = nvtx_range("offload await store")
 _log = logging.getLogger("pagedkv")
 
 
@@ -108,6 +109,10 @@ class StorageMover:
         )
         return mover
 
+    def tell(self, events: "EventStream") -> None:
+        """Tell this stream from now on what steps wait for."""
+        self._copier.tell(events)
+
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots (`Mover.store`).
 
@@ -173,7 +178,8 @@ class StorageMover:
         move, seen = (file.read, _FETCH) if is_read else (file.write, _SPILL)
 
         def job() -> None:
-            guard()
+            with _GUARD:
+                guard()
             with seen:
                 move(place, page)
 
@@ -196,12 +202,15 @@ def _open_copier(store: "KVStore", config: OffloadConfig, ended: Ended) -> tuple
         from pagedkv.offload.storage.cpu import CpuCopier
 
         pool = HostPool.open(store.block_bytes, num_blocks=len(first), pinned_bytes=config.pinned_bytes)
-        return pool, CpuCopier(store, pool, ended)
+        copies_beside = bool(config.io_streams) and config.deferred_events
+        return pool, CpuCopier(store, pool, ended, copies_beside=copies_beside)
     from pagedkv.offload.storage.cuda import CudaCopier, pin, unpin
 
     pool = HostPool.open(store.block_bytes, num_blocks=len(first), pinned_bytes=config.pinned_bytes, pin=pin)
     try:
-        return pool, CudaCopier(store, pool, ended, num_streams=config.io_streams)
+        return pool, CudaCopier(
+            store, pool, ended, num_streams=config.io_streams, deferred_events=config.deferred_events
+        )
     except BaseException:
         if pool.is_pinned:
             unpin(pool.memory)

@@ -18,6 +18,7 @@ import torch
 
 from pagedkv import OffloadConfig
 from pagedkv.errors import ConfigError, CorruptPage, InvalidRequest, OffloadError
+from pagedkv.events import EventStream, StreamAwaited
 from pagedkv.kv_store import FP8_DTYPE, KVLayout
 from pagedkv.offload.storage import StorageMover, bandwidth
 from pagedkv.offload.storage import mover as mover_module
@@ -295,4 +296,31 @@ def test_a_load_goes_where_it_was_sent(quick_start):
     assert [one.error for one in ended(mover, 2)] == [None, None]
     assert block_bytes(store, 5) == before
     assert not any(block_bytes(store, 6))
+    mover.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [({}, False), ({"deferred_events": False}, True), ({"io_streams": 0}, True)],
+    ids=str,
+)
+def test_who_waits_for_copies_in_memory(settings, is_told):
+    """What goes out is always copied by who calls; what comes back by a thread, or so, too."""
+    store = small_store()
+    before = fill_block(store, 3, seed=3)
+    mover = StorageMover.open(store, OffloadConfig(pinned_bytes=1 << 16, **settings))
+    told: list[StreamAwaited] = []
+    events = EventStream()
+    mover.tell(events)
+    mover.store(ids([3]), ids([0]))
+    events.attach(told.append)
+    mover.store(ids([3]), ids([1]))
+    operation = mover.load(ids([1]), ids([5]))
+    is_there = [moved.operation for moved in mover.poll()] == [operation]
+    if not is_there:
+        ended(mover)
+    assert block_bytes(store, 5) == before
+    assert [event.route for event in told] == ["page_out", *(["page_in"] if is_told else [])]
+    assert all(event.wait_ns > 0 for event in told)
+    assert is_there or not is_told
     mover.close()

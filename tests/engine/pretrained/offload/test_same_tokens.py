@@ -33,6 +33,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lru, prefetch": ({"max_running": 4}, {}),
     "arc, chunks": ({"max_batch_tokens": 24}, {"policy": "arc"}),
     "fifo, one thread": ({"max_running": 4}, {"policy": "fifo", "io_threads": 1, "queue_depth": 2}),
+    "in steps": ({"max_running": 4, "batch_period_ms": 2.0}, {"io_streams": 0, "deferred_events": False}),
     "page cache": ({"max_chunk_tokens": 6}, {"direct_io": False, "prefetch_blocks": 8}),
 }
 """Of the scheduler, and of the tiers."""
@@ -44,6 +45,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         ("lru, prefetch", False),
         ("arc, chunks", True),
         ("fifo, one thread", True),
+        ("in steps", False),
         *(
             pytest.param(setting, is_faulty, marks=pytest.mark.heavy)
             for setting in SETTINGS
