@@ -66,21 +66,24 @@ class BatchWatch:
         """Fold lines: requests that run, requests that wait, usage of the pool; `full` is a usage, too."""
         found = Collapse()
         average, streak, seen = self._average, self._streak, self.num_busy
+        num_full = total = 0
         for number, (running, waiting, usage) in enumerate(lines):
             if not running:
                 continue
             seen += 1
-            self.sum_running += running
-            if waiting and usage >= full:
-                self.num_full += 1
-            if waiting and running < COLLAPSE_RATIO * average and average >= LEAST_BATCH:
-                streak += 1
-                if streak >= self._least_lines:
-                    self._collapsed(found, number, running / average, usage)
-                continue
+            total += running
+            if waiting:
+                num_full += usage >= full
+                if running < COLLAPSE_RATIO * average and average >= LEAST_BATCH:
+                    streak += 1
+                    if streak >= self._least_lines:
+                        self._collapsed(found, number, running / average, usage)
+                    continue
             streak = 0
-            average += (running - average) / min(seen, _AVERAGE_LINES)
+            average += (running - average) / (min(_AVERAGE_LINES, seen))
         self._average, self._streak, self.num_busy = average, streak, seen
+        self.num_full += num_full
+        self.sum_running += total
         return found
 
     def _collapsed(self, found: Collapse, number: int, ratio: float, usage: float) -> None:

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 __all__ = ["BLOCK_BYTES", "GivenFile", "Unreadable", "open_given"]
 
-BLOCK_BYTES = 1 << 22
+BLOCK_BYTES = 1 << 19
 HEAD_BYTES = 1 << 20
 STDIN = "-"
 _GZIP = b"\x1f\x8b"
@@ -51,7 +51,7 @@ class GivenFile:
         self.head = self._fill_head()
 
     def blocks(self) -> Iterator[bytes]:
-        """Everything, in pieces of a few MiB; can be asked for once."""
+        """Everything, in pieces of half a MiB; can be asked for once."""
         for piece in self._all():
             self.num_bytes += len(piece)
             yield piece
@@ -124,7 +124,8 @@ class _Rejoined:
 
     def read(self, size: int = -1) -> bytes:
         if self._start:
-            start, self._start = self._start, b""
+            size = len(self._start) if size < 0 else size
+            start, self._start = self._start[:size], self._start[size:]
             return start
         return self._raw.read(size)
 

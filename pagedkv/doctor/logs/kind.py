@@ -1,13 +1,19 @@
 """What a kind of log is, and what all of them need."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Protocol, TypeVar
 
 from pagedkv.doctor.chunks import Chunk
 from pagedkv.doctor.seen import Seen
 from pagedkv.pitfalls.finding import Finding, Source
 
-__all__ = ["LogKind", "note_each", "places", "sources_of"]
+__all__ = ["BEGINNING", "LogKind", "memo", "note_each", "nth", "places", "sources_of"]
+
+BEGINNING = 1 << 17
+"""Lines of a file among which those of a start are looked for."""
+_MOST_KEPT = 1 << 16
+_T = TypeVar("_T")
 
 
 class LogKind(Protocol):
@@ -49,3 +55,25 @@ def note_each(seen: Seen, chunk: Chunk, text: bytes) -> int:
 def sources_of(*seen: Seen) -> tuple[Source, ...]:
     """The places of several things, each once."""
     return tuple(dict.fromkeys(place for each in seen for place in each.sources))
+
+
+def nth(found: Iterator[_T], number: int) -> _T:
+    """What comes after so many others."""
+    return next(islice(found, number, None))
+
+
+def memo(parse: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
+    """The function, quicker for texts that come again and again, as the numbers in a log do."""
+    return _Memo(parse).__getitem__
+
+
+class _Memo(dict[bytes, _T]):
+    def __init__(self, parse: Callable[[bytes], _T]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def __missing__(self, text: bytes) -> _T:
+        value = self._parse(text)
+        if len(self) < _MOST_KEPT:
+            self[text] = value
+        return value

@@ -3,7 +3,7 @@
 import re
 
 from pagedkv.doctor.chunks import Chunk
-from pagedkv.doctor.logs.kind import places, sources_of
+from pagedkv.doctor.logs.kind import note_each, places, sources_of
 from pagedkv.doctor.seen import Seen
 from pagedkv.pitfalls.finding import Advice, Finding, Pitfall, Severity
 
@@ -13,7 +13,7 @@ _OUT = b"out of memory"
 _WHO = re.compile(rb"(?:OutOfMemoryError: |CUDA |HIP |XPU |CUDA error: |Prefill |Decode |Extend )$")
 _HARMLESS = re.compile(rb"out of memory happened")  # SGLang retracts requests then, and goes on
 _PROMPT = b"Received request "  # what follows is somebody's text
-_TOO_SMALL = (b"No available memory for the cache blocks", b"larger than the available KV cache memory")
+_TOO_SMALL = b"increasing `gpu_memory_utilization`"  # what vLLM says of a pool too small to start
 _UNALLOCATED = re.compile(rb"(\d{1,9}(?:\.\d{1,9})?) ([KMG]iB) is reserved by PyTorch but unallocated")
 _TRIED = re.compile(rb"Tried to allocate (\d{1,9}(?:\.\d{1,9})?) ([KMG]iB)")
 _UNITS = {b"KiB": 2**10, b"MiB": 2**20, b"GiB": 2**30}
@@ -34,10 +34,7 @@ class MemoryLog:
     def fold(self, chunk: Chunk) -> None:
         """Fold the lines of a chunk."""
         self._fold_failures(chunk)
-        for text in _TOO_SMALL:
-            for position in places(chunk.data, text):
-                self.num_lines += 1
-                self.refused.note(chunk.source_at, position)
+        self.num_lines += note_each(self.refused, chunk, _TOO_SMALL)
 
     def findings(self) -> list[Finding]:
         """What all of them say."""

@@ -4,7 +4,7 @@ import re
 
 from pagedkv.doctor.chunks import Chunk
 from pagedkv.doctor.logs import sglang_judged as judged
-from pagedkv.doctor.logs.kind import places
+from pagedkv.doctor.logs.kind import BEGINNING, memo, places
 from pagedkv.doctor.logs.servers import Load
 from pagedkv.doctor.logs.streams import Batch, Fields, batches
 from pagedkv.doctor.seen import Seen
@@ -23,10 +23,11 @@ _FIELDS = (
     re.compile(rb"token usage: (\d{1,3}(?:\.\d{1,9})?)"),
     re.compile(rb"#queue-req: (\d{1,9})"),
 )
-_RETRACTED = re.compile(rb"#retracted_reqs: (\d{1,9})")
-_RETRACTING = (b"Retract requests. ", b"ecode out of memory happened")
+_RETRACTED = b"#retracted_reqs: "
+_NUMBER = re.compile(rb"\d{1,9}")
 _EAGER, _GRAPH = b"cuda graph: False", b"cuda graph: True"
-_SIZES = (b"Prefill batch", b"max_total_num_tokens=", b"server_args=ServerArgs(")
+_PREFILL = b"Prefill batch"
+_STARTING = (b"max_total_num_tokens=", b"server_args=ServerArgs(")
 
 
 class SglangLog:
@@ -43,8 +44,9 @@ class SglangLog:
         self.num_lines = self.num_odd = 0
         self.load = Load(thresholds)
         self.retracted, self.eager = Seen(), Seen()
-        self.num_with_graph = 0
+        self.has_graphs = False
         self.num_decode = 0
+        self._number, self._share = memo(int), memo(float)
 
     def fold(self, chunk: Chunk) -> None:
         """Fold the lines of a chunk."""
@@ -54,10 +56,11 @@ class SglangLog:
             self._fold_decode(chunk, batch)
         if found:
             self._fold_graphs(chunk)
-        for text in _RETRACTING:
-            for position in places(chunk.data, text):
-                self._fold_retraction(chunk, position)
-        self.num_lines += sum(chunk.data.count(text) for text in _SIZES)
+        for position in places(chunk.data, _RETRACTED):
+            self._fold_retraction(chunk, position)
+        self.num_lines += chunk.data.count(_PREFILL)
+        if chunk.first_line < BEGINNING:
+            self.num_lines += sum(chunk.data.count(text) for text in _STARTING)
 
     def findings(self) -> list[Finding]:
         """What all of them say."""
@@ -67,24 +70,25 @@ class SglangLog:
         self.num_lines += len(batch.fields)
         self.num_decode += len(batch.fields)
         running, usage, waiting = zip(*batch.fields, strict=True)
-        lines = zip(map(int, running), map(int, waiting), map(float, usage), strict=True)
+        number = self._number
+        lines = zip(map(number, running), map(number, waiting), map(self._share, usage), strict=True)
         self.load.fold(chunk, batch, lines)
 
     def _fold_graphs(self, chunk: Chunk) -> None:
-        self.num_with_graph += chunk.data.count(_GRAPH)
         num_eager = chunk.data.count(_EAGER)
+        self.has_graphs = self.has_graphs or _GRAPH in chunk.data
         if num_eager and not self.eager.count:
             self.eager.note(chunk.source_at, chunk.data.find(_EAGER))
             num_eager -= 1
         self.eager.count += num_eager
 
     def _fold_retraction(self, chunk: Chunk, position: int) -> None:
-        match = _RETRACTED.search(chunk.data, position, position + 200)
+        match = _NUMBER.match(chunk.data, position + len(_RETRACTED))
         if match is None:
             self.num_odd += 1
             return
         self.num_lines += 1
-        self.retracted.note(chunk.source_at, position, float(match[1]))
+        self.retracted.note(chunk.source_at, position, float(match[0]))
 
 
 def _careful(line: bytes) -> Fields | None:

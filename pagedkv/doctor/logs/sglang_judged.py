@@ -55,8 +55,8 @@ def _collapse(log: "SglangLog") -> Finding | None:
 
 def _eager_decoding(log: "SglangLog") -> Finding | None:
     limits, num_eager = log.thresholds, log.eager.count
-    share = num_eager / max(1, num_eager + log.num_with_graph)
-    if num_eager < limits.least_lines or not log.num_with_graph or share < limits.eager_ratio:
+    share = num_eager / max(1, log.num_decode)
+    if num_eager < limits.least_lines or not log.has_graphs or share < limits.eager_ratio:
         return None
     return Finding(
         pitfall=Pitfall.LATENCY_SPIKE,
@@ -64,7 +64,7 @@ def _eager_decoding(log: "SglangLog") -> Finding | None:
         summary=f"{share:.0%} of the decode lines ran without a CUDA graph, the others with one",
         evidence={
             "lines_without_graph": num_eager,
-            "lines_with_graph": log.num_with_graph,
+            "decode_lines": log.num_decode,
             "eager_ratio": share,
             "eager_ratio_limit": limits.eager_ratio,
         },

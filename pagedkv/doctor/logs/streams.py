@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Callable
-from itertools import islice
 from typing import NamedTuple
 
 from pagedkv.doctor.chunks import Chunk
-from pagedkv.doctor.logs.kind import places
+from pagedkv.doctor.logs.kind import nth, places
 
 __all__ = ["Batch", "batches"]
 
@@ -46,7 +45,7 @@ def batches(
         return [], 0
     writer = _only_writer(chunk, start, num_lines)
     if writer is not None and len(fields := quick.findall(data)) == num_lines:
-        return [Batch(writer, fields, lambda number: _nth(data, start, number))], 0
+        return [Batch(writer, fields, lambda number: nth(places(data, start), number))], 0
     return _one_by_one(chunk, start, quick, careful)
 
 
@@ -78,10 +77,6 @@ def _only_writer(chunk: Chunk, start: bytes, num_lines: int) -> bytes | None:
 
 def _writer(before: bytes) -> bytes:
     return _TIMES.sub(b"", before)
-
-
-def _nth(data: bytes, start: bytes, number: int) -> int:
-    return next(islice(places(data, start), number, None))
 
 
 def _from(data: bytes, position: int) -> bytes:

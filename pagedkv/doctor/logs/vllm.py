@@ -4,7 +4,7 @@ import re
 
 from pagedkv.doctor.chunks import Chunk
 from pagedkv.doctor.logs import vllm_judged as judged
-from pagedkv.doctor.logs.kind import note_each, places
+from pagedkv.doctor.logs.kind import BEGINNING, memo, note_each, places
 from pagedkv.doctor.logs.servers import Load
 from pagedkv.doctor.logs.streams import Batch, Fields, batches
 from pagedkv.doctor.seen import Seen
@@ -30,7 +30,7 @@ _NEEDED = (0, 2, 4)
 _PREEMPTED = re.compile(
     rb" is preempted by (?:PreemptionMode\.)?(\w{1,20}) mode [^\n]{0,400}?total_(?:num_)?cumulative_preemption(?:_cnt)?=(\d{1,12})"
 )
-_SIZES = (b"GPU blocks: ", b"KV cache size: ", b"Maximum concurrency for ", b"vLLM API server version ")
+_STARTING = (b"GPU blocks: ", b"KV cache size: ", b"Maximum concurrency for ", b"vLLM API server version ")
 _TRANSFERS = b"KV Transfer metrics: "
 
 
@@ -51,6 +51,7 @@ class VllmLog:
         self.preempted, self.swapped, self.compiled = Seen(), Seen(), Seen()
         self.told_total = 0  # by the first engine, which counts since its start
         self.num_by_swapping = 0
+        self._number, self._share = memo(int), memo(lambda text: float(text) / 100)
 
     def fold(self, chunk: Chunk) -> None:
         """Fold the lines of a chunk."""
@@ -60,7 +61,9 @@ class VllmLog:
             self._fold_stats(chunk, batch)
         self._fold_preemptions(chunk)
         self.num_lines += note_each(self.compiled, chunk, b"JIT compilation during inference")
-        self.num_lines += sum(chunk.data.count(text) for text in (*_SIZES, _TRANSFERS))
+        self.num_lines += chunk.data.count(_TRANSFERS)
+        if chunk.first_line < BEGINNING:
+            self.num_lines += sum(chunk.data.count(text) for text in _STARTING)
 
     def findings(self) -> list[Finding]:
         """What all of them say."""
@@ -69,8 +72,9 @@ class VllmLog:
     def _fold_stats(self, chunk: Chunk, batch: Batch) -> None:
         self.num_lines += len(batch.fields)
         running, swapped, waiting, preempted, usage = zip(*batch.fields, strict=True)
-        shares = (float(text) / 100 for text in usage)
-        self.load.fold(chunk, batch, zip(map(int, running), map(int, waiting), shares, strict=True))
+        number, share = self._number, self._share
+        lines = zip(map(number, running), map(number, waiting), map(share, usage), strict=True)
+        self.load.fold(chunk, batch, lines)
         self._note_some(self.swapped, chunk, batch, swapped)
         self.num_preemptions += self._note_some(self.preempted, chunk, batch, preempted)
 
