@@ -21,8 +21,8 @@ Files are told apart by their content, gzipped or not; "-" is stdin:
   traces of torch.profiler (Kineto), sqlite exports of Nsight Systems"""
 
 _EPILOG = """\
-Exit code: 0 if nothing was found, 1 with findings, 2 if no file could be read. docs/doctor.md has the formats,
-and above which numbers something is a finding."""
+Exit code: 0 if nothing was found, 1 with findings, 2 if no file could be read. docs/doctor.md has the
+formats, and above which numbers something is a finding."""
 
 _STYLES = {"critical": "bold red", "warning": "bold yellow"}
 
@@ -82,8 +82,6 @@ def _finding_lines(number: int, finding: "Finding") -> list[Line]:
     ]
     numbers = ", ".join(f"{name} {value:,.4g}" for name, value in finding.evidence.items())
     lines: list[Line] = [title, [(f"   {numbers}", "dim")]]
-    for source in finding.sources:
-        lines.append([(f"   {source.file}:{source.line}: ", "cyan"), (source.text, "")])
-    for advice in finding.advice:
-        lines.append([("   change ", ""), (advice.change, "bold"), (f": {advice.effect}", "")])
-    return lines
+    lines += [[(f"   {each.file}:{each.line}: ", "cyan"), (each.text, "")] for each in finding.sources]
+    changes = [(each.change, each.effect) for each in finding.advice]
+    return lines + [[("   change ", ""), (change, "bold"), (f": {effect}", "")] for change, effect in changes]

@@ -41,8 +41,6 @@ class LogThresholds:
         compilations: kernels compiled while requests ran.
         swapped_ratio: share of the busy lines with requests swapped out.
         eager_ratio: share of the decode lines without a CUDA graph, where others have one.
-        slow_decode_ratio: times the usual time of a token.
-        slow_decode_lines: lines in a row with such times.
         least_lines: lines without which a share says nothing.
     """
 
@@ -67,8 +65,6 @@ class LogThresholds:
     compilations: int = 3
     swapped_ratio: float = 0.2
     eager_ratio: float = 0.2
-    slow_decode_ratio: float = 4.0
-    slow_decode_lines: int = 8
     least_lines: int = 20
 
     def __post_init__(self) -> None:
@@ -90,8 +86,6 @@ class StateThresholds:
         again_ratio: pages that came back though they had just left, of all that came back.
         late_ratio: pages that their request waited for, of those that were asked for.
         page_ins: pages that came back, without which a share says nothing.
-        spike_ratio: p99 of the time between tokens, as a multiple of its median.
-        spike_ms: p99 below which nobody minds.
     """
 
     fragmentation_ratio: float = 0.4
@@ -104,8 +98,6 @@ class StateThresholds:
     again_ratio: float = 0.2
     late_ratio: float = 0.5
     page_ins: int = 100
-    spike_ratio: float = 10.0
-    spike_ms: float = 50.0
 
     def __post_init__(self) -> None:
         _check(self)

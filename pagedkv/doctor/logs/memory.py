@@ -62,7 +62,7 @@ class MemoryLog:
         return Finding(
             pitfall=Pitfall.FRAGMENTATION if self.num_unusable else Pitfall.BATCH_COLLAPSE,
             severity=Severity.CRITICAL,
-            summary=f"memory ran out {self.failed.count:,} times; whatever ran then has failed",
+            summary=f"memory ran out, by {self.failed.count:,} lines; whatever ran then has failed",
             evidence={"failures": self.failed.count, "failures_with_enough_in_pieces": self.num_unusable},
             advice=((fragmented,) if self.num_unusable else ()) + _LESS_MEMORY,
             sources=sources_of(self.failed),
@@ -74,7 +74,7 @@ class MemoryLog:
         return Finding(
             pitfall=Pitfall.BATCH_COLLAPSE,
             severity=Severity.CRITICAL,
-            summary=f"the server did not start, {self.refused.count:,} times: its KV pool would have been too small",
+            summary="a server did not start: its KV pool would have been too small",
             evidence={"refusals": self.refused.count},
             advice=_LARGER_POOL,
             sources=sources_of(self.refused),

@@ -83,7 +83,7 @@ def _collapse(log: "OurLog") -> Finding | None:
         pitfall=Pitfall.BATCH_COLLAPSE,
         severity=Severity.CRITICAL if log.collapsed.count >= limits.collapses else Severity.WARNING,
         summary=f"the batch collapsed {log.collapsed.count:,} times while requests waited"
-        + (f", at worst to a {worst:.0f}th of its average" if worst >= 2 else ""),
+        + (f", at worst to 1/{worst:.1f} of its average" if worst >= 2 else ""),
         evidence={
             "collapses": log.collapsed.count,
             "collapses_for_critical": limits.collapses,
@@ -94,7 +94,7 @@ def _collapse(log: "OurLog") -> Finding | None:
         advice=(
             Advice("adaptive_batch_size=True", "after preemptions only as many run as the pool has room for"),
             Advice(
-                "batch_merge_window_ms above 0", "arrivals are computed together, and the batch grows at once"
+                "batch_merge_window_ms above 0", "arrivals are computed together; the batch grows at once"
             ),
             Advice("length_buckets", "short prompts do not wait for a long one's step"),
             Advice('policy="lifo"', "who came last goes first; see docs/scheduler.md for what it costs"),
@@ -112,7 +112,7 @@ def _preemption(log: "OurLog") -> Finding | None:
     return Finding(
         pitfall=Pitfall.BATCH_COLLAPSE,
         severity=Severity.CRITICAL if is_critical else Severity.WARNING,
-        summary=f"requests lost their blocks {lost.count:,} times, and {lost.total:,.0f} computed tokens with them",
+        summary=f"requests lost their blocks {lost.count:,} times, with {lost.total:,.0f} computed tokens",
         evidence={
             "preemptions": lost.count,
             "preemptions_limit": limits.preemptions,
@@ -166,7 +166,7 @@ def _slow_steps(log: "OurLog") -> Finding | None:
     return Finding(
         pitfall=Pitfall.LATENCY_SPIKE,
         severity=Severity.CRITICAL if slow.worst >= limits.slow_step_ratio else Severity.WARNING,
-        summary=f"{slow.count:,} steps took far longer than the median, the worst {slow.worst:.1f} times as long",
+        summary=f"{slow.count:,} steps took far longer than the median, one {slow.worst:.1f} times as long",
         evidence={
             "slow_steps": slow.count,
             "slow_steps_limit": limits.slow_steps,

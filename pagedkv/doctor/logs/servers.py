@@ -53,7 +53,7 @@ class Load:
         return sum(each.sum_running for each in self._watches.values()) / max(1, self.num_busy)
 
     def collapse(self, full: tuple[Advice, ...], free: tuple[Advice, ...]) -> Finding | None:
-        """A collapsed batch as a finding; with the advice for a pool that was full meanwhile, or was not."""
+        """A collapsed batch as a finding, with the advice for a pool that was full then, or was not."""
         limits = self._thresholds
         if not self.num_collapsed:
             return None
@@ -63,8 +63,8 @@ class Load:
         return Finding(
             pitfall=Pitfall.BATCH_COLLAPSE,
             severity=Severity.CRITICAL if is_critical else Severity.WARNING,
-            summary=f"requests wait, and the batch has fallen to a {self.collapsed.worst:.1f}th of its average "
-            f"at worst, in {share:.1%} of the busy lines; the pool is {usage:.0%} full then",
+            summary=f"the batch has collapsed in {share:.1%} of the busy lines while requests wait, at worst "
+            f"to 1/{self.collapsed.worst:.1f} of its average; the pool is {usage:.0%} full then",
             evidence={
                 "collapsed_lines": self.num_collapsed,
                 "busy_lines": self.num_busy,

@@ -15,7 +15,8 @@ __all__ = ["SglangLog"]
 
 _DECODE = b"Decode batch"
 _QUICK = re.compile(
-    rb"Decode batch[.,] #running-req: (\d{1,9}), #(?:full )?token: \d{1,12}, (?:full )?token usage: (\d{1,3}\.\d{1,4}), "
+    rb"Decode batch[.,] #running-req: (\d{1,9}), #(?:full )?token: \d{1,12}, "
+    rb"(?:full )?token usage: (\d{1,3}\.\d{1,4}), "
     rb"(?:[^\n#]*#)+?queue-req: (\d{1,9})"
 )
 _FIELDS = (

@@ -35,7 +35,7 @@ def _retraction(log: "SglangLog") -> Finding | None:
     return Finding(
         pitfall=Pitfall.BATCH_COLLAPSE,
         severity=Severity.CRITICAL if is_critical else Severity.WARNING,
-        summary=f"the KV pool was full {retracted.count:,} times, and {retracted.total:,.0f} requests were retracted",
+        summary=f"a full pool, {retracted.count:,} times; {retracted.total:,.0f} requests were retracted",
         evidence={
             "retracted_requests": retracted.total,
             "retracted_limit": limits.preemptions,

@@ -28,7 +28,8 @@ _FIELDS = (
 )
 _NEEDED = (0, 2, 4)
 _PREEMPTED = re.compile(
-    rb" is preempted by (?:PreemptionMode\.)?(\w{1,20}) mode [^\n]{0,400}?total_(?:num_)?cumulative_preemption(?:_cnt)?=(\d{1,12})"
+    rb" is preempted by (?:PreemptionMode\.)?(\w{1,20}) mode [^\n]{0,400}?"
+    rb"total_(?:num_)?cumulative_preemption(?:_cnt)?=(\d{1,12})"
 )
 _STARTING = (b"GPU blocks: ", b"KV cache size: ", b"Maximum concurrency for ", b"vLLM API server version ")
 _TRANSFERS = b"KV Transfer metrics: "

@@ -68,9 +68,7 @@ def _swapping(log: "VllmLog") -> Finding | None:
             "preemptions_by_swapping": log.num_by_swapping,
         },
         advice=(
-            Advice(
-                "--preemption-mode recompute", "nothing is copied; short prompts are quicker to compute again"
-            ),
+            Advice("--preemption-mode recompute", "nothing is copied; prompts are computed again"),
             _FEWER,
             _MORE_MEMORY,
         ),
@@ -89,7 +87,7 @@ def _compilation(log: "VllmLog") -> Finding | None:
         evidence={"compilations": compiled.count, "compilations_limit": limits.compilations},
         advice=(
             Advice(
-                "send requests of the usual shapes before the server takes traffic, and keep TRITON_CACHE_DIR",
+                "requests of the usual shapes before the server takes traffic; keep TRITON_CACHE_DIR",
                 "kernels are compiled before somebody waits for them, and once",
             ),
         ),

@@ -60,5 +60,6 @@ def _notes(cutter: ChunkCutter) -> tuple[str, ...]:
 def _nothing_known(num_lines: int) -> str:
     return (
         f"not a log of pagedkv, vLLM or SGLang: no line of {num_lines:,} matched. Accepted are these logs, "
-        "engine snapshots, results of replay --mode simulated --json, torch.profiler traces and nsys sqlite exports"
+        "engine snapshots, results of replay --mode simulated --json, torch.profiler traces and sqlite "
+        "exports of nsys"
     )

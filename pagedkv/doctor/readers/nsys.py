@@ -1,7 +1,7 @@
 """Exports of Nsight Systems (`nsys export --type sqlite`), opened to read only."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -87,7 +87,7 @@ class _Export:
         if missing == _KNOWN:
             raise Unreadable("an sqlite database, but no export of nsys: none of its tables is known")
         for table in _KNOWN & tables:
-            rows = self._database.execute(f"SELECT name FROM pragma_table_info('{table}')")
+            rows = self._database.execute(f"SELECT name FROM pragma_table_info('{table}')")  # noqa: S608 - ours
             self._columns[table] = {name for (name,) in rows}
         for fold in (self._fold_kernels, self._fold_copies, self._fold_ranges, self._fold_calls):
             fold()
@@ -96,14 +96,15 @@ class _Export:
     def _rows(
         self, table: str, needed: tuple[str, ...], wanted: tuple[str, ...] = ()
     ) -> Iterator[tuple[Any, ...]]:
-        """Rowid, the needed columns, and the wanted ones, None where they are missing; no row without the needed."""
+        """Rowid, the needed columns, and the wanted ones, None where they are missing."""
         columns = self._columns.get(table, set())
         if not columns.issuperset(needed):
             return
         picked = [f'"{name}"' for name in needed] + [
             f'"{name}"' if name in columns else "NULL" for name in wanted
         ]
-        for row in self._database.execute(f"SELECT rowid, {', '.join(picked)} FROM {table}"):  # noqa: S608 - our names
+        query = f"SELECT rowid, {', '.join(picked)} FROM {table}"  # noqa: S608 - names of ours
+        for row in self._database.execute(query):
             self.num_read += 1
             if all(isinstance(value, (int, float)) for value in row[1:3]):
                 yield row
@@ -139,7 +140,7 @@ class _Export:
         return {number for number, label in rows if str(label).lower() == "pageable"} or {_PAGEABLE}
 
     def _fold_ranges(self) -> None:
-        names = self._names(is_step_name)
+        names = self._names(lambda name: bool(is_step(name)))
         for _, start, end, text, text_id, thread in self._rows(
             _RANGES, ("start", "end"), ("text", "textId", "globalTid")
         ):
@@ -160,14 +161,9 @@ class _Export:
             calls = self._timeline.syncs if is_blocking(name) else self._timeline.compiling
             calls.add(thread, name, start / _NS_PER_US, end / _NS_PER_US, number)
 
-    def _names(self, is_wanted: Any) -> dict[int, str]:
+    def _names(self, is_wanted: Callable[[str], bool]) -> dict[int, str]:
         """Strings by their numbers, of those that are wanted."""
         if not self._columns.get(_STRINGS, set()).issuperset(("id", "value")):
             return {}
-        rows = self._database.execute(f"SELECT id, value FROM {_STRINGS}")  # noqa: S608 - our name
+        rows = self._database.execute(f"SELECT id, value FROM {_STRINGS}")  # noqa: S608 - a name of ours
         return {number: value for number, value in rows if isinstance(value, str) and is_wanted(value)}
-
-
-def is_step_name(name: str) -> bool:
-    """Whether a range of this name is a step."""
-    return bool(is_step(name))

@@ -10,7 +10,6 @@ from pagedkv.pitfalls.finding import Advice, Finding, Pitfall, Severity, Source
 __all__ = ["is_simulation", "judge_simulation"]
 
 _PER_MILLION = 1e6
-_NS_PER_MS = 1e6
 
 
 def is_simulation(plain: Mapping[str, Any]) -> bool:
@@ -20,7 +19,7 @@ def is_simulation(plain: Mapping[str, Any]) -> bool:
 
 def judge_simulation(plain: Mapping[str, Any], file: str, limits: StateThresholds) -> list[Finding]:
     """What a result shows."""
-    judges = (_fragmentation, _copies, _preemption, _thrash, _spikes)
+    judges = (_fragmentation, _copies, _preemption, _thrash)
     return [found for judge in judges if (found := judge(plain, file, limits)) is not None]
 
 
@@ -123,30 +122,4 @@ def _thrash(plain: Mapping[str, Any], file: str, limits: StateThresholds) -> Fin
             Advice("a larger --num-blocks", "fewer pages leave the device"),
         ),
         sources=(Source(file, 0, "offload_num_again"),),
-    )
-
-
-def _spikes(plain: Mapping[str, Any], file: str, limits: StateThresholds) -> Finding | None:
-    median = number_in(plain, "inter_token_p50_ns") / _NS_PER_MS
-    worst = number_in(plain, "inter_token_p99_ns") / _NS_PER_MS
-    ratio = worst / median if median else 0.0
-    if ratio < limits.spike_ratio or worst < limits.spike_ms:
-        return None
-    return Finding(
-        pitfall=Pitfall.LATENCY_SPIKE,
-        severity=Severity.WARNING,
-        summary=f"the time between tokens is {worst:,.1f} ms at p99, {ratio:.0f} times its median",
-        evidence={
-            "inter_token_p50_ms": median,
-            "inter_token_p99_ms": worst,
-            "ratio": ratio,
-            "ratio_limit": limits.spike_ratio,
-            "p99_ms_limit": limits.spike_ms,
-        },
-        advice=(
-            Advice(
-                "a smaller max_chunk_tokens or max_batch_tokens", "no step computes a long piece of a prompt"
-            ),
-        ),
-        sources=(Source(file, 0, "inter_token_p99_ns"),),
     )

@@ -24,7 +24,8 @@ def notes_of(timeline: Timeline) -> tuple[str, ...]:
     notes = []
     if not timeline.num_kernels and not timeline.num_copies:
         notes.append(
-            "no rows of a GPU: nothing is said about copies; profile with ProfilerActivity.CUDA, or nsys -t cuda"
+            "no rows of a GPU: nothing is said about copies; profile with "
+            "ProfilerActivity.CUDA, or nsys -t cuda"
         )
     if not timeline.steps:
         notes.append(
@@ -80,7 +81,7 @@ def _compiling(timeline: Timeline, limits: TimelineThresholds) -> Finding | None
     return Finding(
         pitfall=Pitfall.LATENCY_SPIKE,
         severity=Severity.CRITICAL if share >= 4 * limits.compile_ratio else Severity.WARNING,
-        summary=f"{share:.0%} of the steps' time went into compiling and loading kernels, {longest / 1e3:,.1f} ms at once",
+        summary=f"{share:.0%} of the steps' time went into compiling, {longest / 1e3:,.1f} ms at once",
         evidence={
             "calls": len(calls),
             "compile_ratio": share,
