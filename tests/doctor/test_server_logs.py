@@ -83,8 +83,8 @@ def test_lines_of_the_first_engine(doctor: Doctor) -> None:
     """Pending and swapped requests are read, and swapping most of the time is a finding."""
     line = (
         "INFO 05-11 12:04:19 [metrics.py:486] Avg prompt throughput: 13.2 tokens/s, Avg generation "
-        "throughput: 13.0 tokens/s, Running: 5 reqs, Swapped: {} reqs, Pending: 3 reqs, GPU KV cache usage: 97.1%, "
-        "CPU KV cache usage: 40.0%.\n"
+        "throughput: 13.0 tokens/s, Running: 5 reqs, Swapped: {} reqs, Pending: 3 reqs, "
+        "GPU KV cache usage: 97.1%, CPU KV cache usage: 40.0%.\n"
     )
 
     found = doctor(line.format(0) * 15 + line.format(4) * 15)
