@@ -5,23 +5,21 @@ from typing import Any
 
 import pytest
 
-from pagedkv import BlockManager, CacheConfig, SchedulerConfig
+from pagedkv import BlockManager, CacheConfig, Engine, SchedulerConfig
 from pagedkv.clock import VirtualClock
-from pagedkv.doctor.readers import snapshots
-from pagedkv.engine.snapshot import SCHEMA_VERSION, snapshot
 from pagedkv.pitfalls.finding import Pitfall, Severity
 from pagedkv.scheduler import Scheduler
+from pagedkv.simulate import CostModel, SimulatedExecutor
 from tests.doctor.conftest import Doctor
-
-
-def test_the_version_is_the_engines() -> None:
-    """The doctor reads what the engine writes now."""
-    assert snapshots.SCHEMA_VERSION == SCHEMA_VERSION
 
 
 def a_snapshot() -> dict[str, Any]:
     """That of an engine with nothing to do."""
-    return snapshot(Scheduler(BlockManager(CacheConfig(num_blocks=64)), SchedulerConfig(), VirtualClock()))
+    clock = VirtualClock()
+    scheduler = Scheduler(BlockManager(CacheConfig(num_blocks=64)), SchedulerConfig(), clock)
+    executor = SimulatedExecutor(clock, CostModel("h200", "tiny", block_size=16))
+    with Engine(executor, scheduler) as engine:
+        return engine.snapshot()
 
 
 def test_an_idle_engine_is_healthy(doctor: Doctor) -> None:

@@ -6,12 +6,10 @@ from typing import Any
 from pagedkv.doctor.given import Unreadable
 from pagedkv.doctor.readers.fields import number_in, table_in
 from pagedkv.doctor.thresholds import StateThresholds
+from pagedkv.live import SCHEMA_VERSION
 from pagedkv.pitfalls.finding import Advice, Finding, Pitfall, Severity, Source
 
 __all__ = ["is_snapshot", "judge_snapshot"]
-
-SCHEMA_VERSION = 1
-"""Of `pagedkv.engine.snapshot`, which is not imported: it needs a scheduler."""
 
 
 def is_snapshot(plain: Mapping[str, Any]) -> bool:

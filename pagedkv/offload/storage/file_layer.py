@@ -41,6 +41,10 @@ class FileLayer:
         found = os.statvfs(folder)
         return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize  # it does not tell
 
+    def size(self, fd: int) -> int:
+        """Bytes up to the end of a file."""
+        return os.fstat(fd).st_size
+
     def allocate(self, fd: int, offset: int, num_bytes: int) -> None:
         """Reserve a part of a file, so that writing there needs no more room."""
         os.posix_fallocate(fd, offset, num_bytes)

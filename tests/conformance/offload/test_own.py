@@ -33,6 +33,25 @@ class TestDeniedAndFull(OffloadConformance):
     adapter = DeniedAndFull
 
 
+def test_short_reads_are_of_one_handle(tmp_path: Path) -> None:
+    """Found by a random program: a place whose page reads come back short of went to another handle."""
+    offload = CheckedOffload(
+        PagedKVOffloadAdapter, tmp_path, num_blocks=3, block_bytes=4096, capacity_blocks=4
+    )
+    for block in (0, 1):
+        offload.store(block)
+        offload.wait(-1)
+    offload.inject(Fault.SHORT_READ, 0)
+    offload.drop(0)
+    for block in (2, 0, 1):
+        offload.store(block)
+        offload.wait(-1)
+    for pick in range(4):
+        offload.load(pick, 0)
+        offload.wait(-1)
+    offload.close()
+
+
 @pytest.mark.heavy
 class TestAmpleHost(OffloadConformance):
     """With all faults."""

@@ -158,7 +158,8 @@ def test_a_write_that_never_reached_the_disk_is_found(tmp_path: Path):
     file.close()
 
 
-def test_a_file_that_was_cut(tmp_path: Path):
+@pytest.mark.parametrize(("size", "found"), [(4096, 4096), (4097, 4096), (8191, 4096), (1, 0), (0, 0)])
+def test_a_file_that_was_cut(tmp_path: Path, size, found):
     """Places behind the cut are gone, one that is cut through too; places before it are not."""
     fds: list[int] = []
 
@@ -170,9 +171,9 @@ def test_a_file_that_was_cut(tmp_path: Path):
     file = page_file(tmp_path, Watched())
     for place in (0, 1, 2):
         file.write(place, buffer(place))
-    os.ftruncate(fds[-1], STRIDE + 4096)
+    os.ftruncate(fds[-1], STRIDE + size)
     check_page(file, 0, 0)
-    with pytest.raises(CorruptPage, match=f"place 1 .* 4096 of {STRIDE} bytes"):
+    with pytest.raises(CorruptPage, match=f"place 1 .* {found} of {STRIDE} bytes"):
         file.read(1, buffer())
     with pytest.raises(CorruptPage, match="place 2"):
         file.read(2, buffer())
