@@ -116,7 +116,7 @@ class _Watched:
 
     def _fetched(self, source: "Source", wanted: tuple[str, ...]) -> dict[str, Any]:
         found = source.fetch(wanted)
-        if missing := [each for each in wanted if each not in found and each != "usage"]:
+        if missing := [each for each in wanted if each not in found and each not in ("usage", "findings")]:
             raise SnapshotError(f"{source.name}: the snapshot has no section {missing[0]!r}, which top shows")
         if "usage" not in found:
             with of_whole_snapshot(source.name):

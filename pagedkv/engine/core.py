@@ -22,6 +22,7 @@ from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.scheduler import ScheduledStep, Scheduler
 from pagedkv.scheduler.idle import IdleSteps
+from pagedkv.stats import StepLog
 from pagedkv.tracing import nvtx_range
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["EngineCore"]
 
 _NS_PER_S = 1e9
+_LOGGED_STEPS = 1024  # that detectors look at
 _LONGEST_WAIT_S = 0.05  # for pages, before requests that came meanwhile are looked at
 
 
@@ -87,6 +89,16 @@ class EngineCore:
         self._is_closed = False
         self._gate = Gate()
         self.live = LiveView(self._gate, self._copied, debug_socket, metrics_address)
+        self._log: StepLog | None = None
+        if self.live.is_on:
+            tiers = scheduler.cache.tiers
+            self._log = StepLog(
+                scheduler.cache,
+                scheduler=scheduler.config,
+                offload=None if tiers is None else tiers.config,
+                max_steps=_LOGGED_STEPS,
+            )
+            scheduler.events.attach(self._log)
         self._scheduling = nvtx_range("schedule")
         self._executing = nvtx_range("execute")
         self._reading = nvtx_range("detokenize")
@@ -237,7 +249,9 @@ class EngineCore:
         for request_id in list(self.scheduler.requests):
             self._aborted(request_id)
         self._is_closed = True
-        self.scheduler.events.detach(self._stats)
+        for sink in (self._stats, self._log):
+            if sink is not None:
+                self.scheduler.events.detach(sink)
         try:
             if (tiers := self.scheduler.cache.tiers) is not None:
                 tiers.close()
@@ -315,7 +329,7 @@ class EngineCore:
 
     def _copied(self, sections: Sequence[str] | None) -> Callable[[], dict[str, Any]]:
         """Copy what there is now; returns what makes a snapshot of it, on any thread."""
-        return snapshot.copied(self.scheduler, self._stats, sections)
+        return snapshot.copied(self.scheduler, self._stats, sections, self._log)
 
     def _free_id(self) -> int:
         return next(number for number in self._numbers if number not in self.scheduler.requests)

@@ -32,6 +32,7 @@ class LiveView:
     Attributes:
         socket_path: where the socket is; None for nowhere.
         metrics_address: where the metrics are; None for nowhere.
+        is_on: whether there is a server.
 
     Raises:
         ConfigError: the socket or the address cannot be had.
@@ -57,7 +58,8 @@ class LiveView:
         except BaseException:
             self._close()
             raise
-        if self._socket is not None or self._metrics is not None:
+        self.is_on = self._socket is not None or self._metrics is not None
+        if self.is_on:
             gate.survive_forks()
         self.metrics_address = None if self._metrics is None else self._metrics.address
         self._end = finalize(copied.__self__, self._close)  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from pagedkv.engine.stats import StatsFold
 from pagedkv.errors import InvalidRequest
 from pagedkv.live import SCHEMA_VERSION, SECTIONS, USUAL_SECTIONS
 from pagedkv.scheduler import Scheduler
+from pagedkv.stats import StepLog
 
 __all__ = ["copied"]
 
@@ -21,6 +22,7 @@ _MADE: dict[str, Section] = {
     "scheduler": parts.scheduler,
     "prefix_cache": parts.prefix_cache,
     "history": parts.history,
+    "findings": parts.findings,
     "device_memory": parts.device_memory,
     "blocks": parts.blocks,
     "tables": parts.tables,
@@ -28,7 +30,10 @@ _MADE: dict[str, Section] = {
 
 
 def copied(
-    scheduler: Scheduler, stats: StatsFold, sections: Sequence[str] | None = None
+    scheduler: Scheduler,
+    stats: StatsFold,
+    sections: Sequence[str] | None = None,
+    log: StepLog | None = None,
 ) -> Callable[[], dict[str, Any]]:
     """Copy what a scheduler and its cache hold now; changes nothing.
 
@@ -36,6 +41,7 @@ def copied(
         scheduler: the scheduler.
         stats: what was counted of it.
         sections: names of `SECTIONS`; None for the usual ones.
+        log: the last steps, for the detectors; None if there is none.
 
     Returns:
         What makes a snapshot of the copy, on any thread. Only what JSON knows is in it. docs/engine.md
@@ -47,7 +53,7 @@ def copied(
     chosen = USUAL_SECTIONS if sections is None else tuple(sections)
     if unknown := [each for each in chosen if each not in SECTIONS]:
         raise InvalidRequest(f"there is no section {unknown[0]!r:.40}; there are {', '.join(SECTIONS)}")
-    subject, step = Subject(scheduler, stats.history), scheduler.in_flight
+    subject, step = Subject(scheduler, stats.history, log), scheduler.in_flight
     base = {
         "schema_version": SCHEMA_VERSION,
         "time_ns": subject.now_ns,

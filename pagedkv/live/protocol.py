@@ -43,6 +43,7 @@ SECTIONS = (
     "scheduler",
     "prefix_cache",
     "history",
+    "findings",
     "stats",
     "device_memory",
     "blocks",

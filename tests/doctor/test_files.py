@@ -135,7 +135,7 @@ def test_a_gzip_that_ends_early(doctor: Doctor) -> None:
         (bytes(range(256)) * 100, "not a log of pagedkv, vLLM or SGLang"),
         (b"\x1f\x8b\x08garbage", "gzip data ends early or is damaged"),
         (b"SQLite format 3\0" + b"x" * 100, "sqlite database that cannot be read"),
-        (gzip.compress(b"SQLite format 3\0"), "unpacked"),
+        (gzip.compress(b"SQLite format 3\0", mtime=0), "unpacked"),
         (b'{"schema_version": 7, "pool": {}}', "version 7; this pagedkv reads version 1"),
         (b'{"schema_version": 1, "pool": {', "begins as a JSON object, and is none"),
         (b'{"mode": "fcfs", "requests": 3}', "neither a snapshot of an engine nor a result"),

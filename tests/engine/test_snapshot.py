@@ -182,6 +182,26 @@ def test_steps_and_seconds_are_remembered() -> None:
     assert found["history"][-1]["num_generated_tokens"] > found["history"][0]["num_generated_tokens"]
 
 
+def test_findings_are_of_the_last_steps(tmp_path: Path) -> None:
+    """What detectors say of an engine that others can look at; with small blocks it is healthy."""
+    told = {}
+    for block_size in (64, 4):
+        engine, _ = toy_engine(
+            num_blocks=512 // block_size, block_size=block_size, debug_socket=tmp_path / str(block_size)
+        )
+        for number in range(6):
+            engine.add_request([1 + number, 2], long(20))
+        while engine.has_unfinished:
+            engine.step()
+        told[block_size] = engine.snapshot(("findings",))["findings"]
+        engine.close()
+
+    assert [each["pitfall"] for each in told[64]] == ["fragmentation"]
+    assert told[64][0]["advice"][0]["change"].startswith("block_size=16")
+    assert told[4] == []
+    assert toy_engine()[0].snapshot(("findings",))["findings"] is None
+
+
 def test_gpu_memory_is_told_where_torch_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the devices that have memory; torch is not loaded for it."""
 

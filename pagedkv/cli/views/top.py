@@ -21,7 +21,7 @@ from pagedkv.cli.views.words import (
 
 __all__ = ["SECTIONS", "top_lines"]
 
-SECTIONS = ("config", "usage", "offload", "stats", "device_memory")
+SECTIONS = ("config", "usage", "offload", "findings", "stats", "device_memory")
 """What is asked of an engine each time."""
 
 _LABEL = 14
@@ -50,6 +50,7 @@ def top_lines(found: Mapping[str, Any], rates: Rates, name: str, width: int, tro
         *_latencies(found["stats"]),
         *_offload(found, rates),
         *_device(found["device_memory"], width),
+        *_findings(found.get("findings")),
     ]
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
@@ -157,6 +158,18 @@ def _offload(found: Mapping[str, Any], rates: Rates) -> list[Text]:
     )
     trouble = Text(f"   {stalls:,} stalls, {sum(errors):,} errors", "red" if stalls or sum(errors) else "dim")
     return [Text(), text, _label("").append(where, "dim").append_text(trouble)]
+
+
+def _findings(findings: Sequence[Mapping[str, Any]] | None) -> list[Text]:
+    """What detectors say of the last steps, and what to change first."""
+    if findings is None:
+        return []
+    lines = [Text()]
+    for label, each in zip(("findings", *[""] * len(findings)), findings, strict=False):
+        style = "bold red" if each["severity"] == "critical" else "yellow"
+        lines.append(_label(label).append(f"{each['pitfall'].replace('_', ' ')}: {each['summary']}", style))
+        lines += [_label("").append(f"change {advice['change']}", "dim") for advice in each["advice"][:1]]
+    return lines if findings else [*lines, _label("findings").append("none in the last steps", "dim")]
 
 
 def _device(devices: Sequence[Mapping[str, Any]] | None, width: int) -> list[Text]:

@@ -8,7 +8,7 @@ from pagedkv.engine.sections.device import device_memory
 from pagedkv.engine.sections.pool import blocks, offload, pool, tables, usage
 from pagedkv.engine.sections.prefixes import prefix_cache
 from pagedkv.engine.sections.requests import requests
-from pagedkv.engine.sections.scheduling import history, scheduler
+from pagedkv.engine.sections.scheduling import findings, history, scheduler
 from pagedkv.engine.sections.subject import Section, Subject, breathe, plain
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "blocks",
     "breathe",
     "device_memory",
+    "findings",
     "history",
     "offload",
     "plain",

@@ -1,13 +1,14 @@
-"""What waits and why, what the last steps were, and how counts have moved."""
+"""What waits and why, what the last steps were, what is wrong with them, and how counts have moved."""
 
 from collections.abc import Callable
 from typing import Any
 
 from pagedkv.engine.history import RecentStep
 from pagedkv.engine.sections.subject import Subject
+from pagedkv.pitfalls import detect
 from pagedkv.scheduler import RequestState
 
-__all__ = ["history", "scheduler"]
+__all__ = ["findings", "history", "scheduler"]
 
 _MOST_LISTED = 256
 _NS_PER_MS = 1e6
@@ -49,6 +50,14 @@ def history(subject: Subject) -> Callable[[], list[dict[str, int]]]:
     """Where counts stood each second."""
     marks = subject.history.marks()
     return lambda: [{"time_ns": mark.time_ns, **mark.counts} for mark in marks]
+
+
+def findings(subject: Subject) -> Callable[[], list[dict[str, Any]] | None]:
+    """What detectors find in the last steps; None if these were not logged."""
+    if subject.log is None:
+        return lambda: None
+    window = subject.log.window()
+    return lambda: [each.as_dict() for each in detect(window)]
 
 
 def _copied(state: RequestState) -> tuple[Any, ...]:

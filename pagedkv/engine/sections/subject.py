@@ -9,6 +9,7 @@ from typing import Any
 from pagedkv.block_manager import CacheCopy
 from pagedkv.engine.history import History
 from pagedkv.scheduler import Scheduler
+from pagedkv.stats import StepLog
 
 __all__ = ["Section", "Subject", "breathe", "plain"]
 
@@ -24,12 +25,14 @@ class Subject:
     Attributes:
         scheduler: its scheduler.
         history: its last steps.
+        log: all that is known of them; None if nobody looks at it while it runs.
         now_ns: on its clock.
     """
 
-    def __init__(self, scheduler: Scheduler, history: History) -> None:
+    def __init__(self, scheduler: Scheduler, history: History, log: StepLog | None) -> None:
         self.scheduler = scheduler
         self.history = history
+        self.log = log
         self.now_ns = scheduler.clock.now_ns()
 
     @cached_property
