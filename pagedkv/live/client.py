@@ -64,6 +64,8 @@ def _answer(path: Path, connection: socket, give_up: float) -> dict[str, Any]:
     got = bytearray()
     while b"\n" not in got and len(got) <= _LONGEST_HEADER and (more := _received(connection, give_up)):
         got += more
+    if not got:
+        raise EngineUnreachable(f"{path}: the other side ended without an answer: the engine has just closed")
     header, _, start = bytes(got).partition(b"\n")
     try:
         body = bytearray(start)

@@ -89,7 +89,7 @@ def test_there_is_room_for_few_clients(folder: Path) -> None:
     ("reply", "told"),
     [
         (b"220 mail.example ESMTP\r\n", "not a pagedkv engine"),
-        (b"", "not a pagedkv engine"),
+        (b"", "the other side ended without an answer"),
         (b'{"pagedkv": 9, "num_bytes": 2}\n{}', "speaks protocol 9, this command 1"),
         (b'{"pagedkv": 1, "num_bytes": 100}\n{"a": ', "broke off after 6 of 100 bytes"),
         (b'{"pagedkv": 1, "num_bytes": -1}\n', "not a pagedkv engine"),
