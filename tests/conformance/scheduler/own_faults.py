@@ -151,8 +151,10 @@ class ForgetsAChunk(Planted):
     def commit(self, sampled):
         before = [(chunk.sequence, chunk.start) for chunk in self._step.chunks if not chunk.samples]
         done = super().commit(sampled)
+        pool = self.scheduler.cache.pool
         for sequence, start in before:
-            sequence.num_computed = start
+            if pool.num_free * self.scheduler.cache.config.block_size >= sequence.num_tokens - start:
+                sequence.num_computed = start  # where no block is left for it, it would not go on at all
         return done
 
 
