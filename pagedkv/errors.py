@@ -25,6 +25,7 @@
     │   ├── PageInTimeout
     │   └── CorruptPage
     ├── TraceFormatError (ValueError)
+    ├── RecordError (ValueError)            a file that is no record of a run, or cannot be one
     └── BaselineError
         ├── IncomparableBaseline
         └── BaselineSchemaError
@@ -55,6 +56,7 @@ __all__ = [
     "PageInTimeout",
     "PagedKVError",
     "PoolTooLarge",
+    "RecordError",
     "RefCountUnderflow",
     "RequestRefused",
     "TokenizerMissing",
@@ -245,6 +247,10 @@ class TraceFormatError(PagedKVError, ValueError):
 
     def __reduce__(self) -> tuple[type["TraceFormatError"], tuple[str, int, str, str]]:
         return type(self), (self.file, self.line, self.expected, self.column)
+
+
+class RecordError(PagedKVError, ValueError):
+    """The record of a run that cannot be read, or not be written."""
 
 
 class BaselineError(PagedKVError):
