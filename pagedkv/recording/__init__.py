@@ -2,6 +2,6 @@
 
 from pagedkv.recording.files import SCHEMA, read_run, write_run
 from pagedkv.recording.recorder import RunRecorder
-from pagedkv.recording.run import RunRecord, Stretch
+from pagedkv.recording.run import Episode, RunRecord
 
-__all__ = ["SCHEMA", "RunRecord", "RunRecorder", "Stretch", "read_run", "write_run"]
+__all__ = ["SCHEMA", "Episode", "RunRecord", "RunRecorder", "read_run", "write_run"]

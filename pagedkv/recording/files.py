@@ -45,7 +45,9 @@ def read_run(path: str | PathLike[str]) -> RunRecord:
     try:
         plain = json.loads(data)
     except json.JSONDecodeError as error:
-        _refuse(shown, f"not JSON at line {error.lineno}, column {error.colno} ({error.msg}); it may be cut off")
+        _refuse(
+            shown, f"not JSON at line {error.lineno}, column {error.colno} ({error.msg}); it may be cut off"
+        )
     except UnicodeDecodeError:
         _refuse(shown, "not UTF-8")
     except (ValueError, RecursionError) as error:
@@ -69,7 +71,9 @@ def _lines(value: Any, depth: int) -> str:
     if not isinstance(value, dict) or not value:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     indent = "  " * (depth + 1)
-    inner = ",\n".join(f"{indent}{json.dumps(name)}: {_lines(each, depth + 1)}" for name, each in value.items())
+    inner = ",\n".join(
+        f"{indent}{json.dumps(name)}: {_lines(each, depth + 1)}" for name, each in value.items()
+    )
     return f"{{\n{inner}\n{'  ' * depth}}}"
 
 

@@ -135,7 +135,9 @@ class LooksFold:
             0 if tiers is None else tiers.num_host_pages,
             0 if tiers is None else tiers.num_file_pages,
         )
-        moved = () if self._moved is None else tuple(self._moved.as_stats().num_bytes[each] for each in ROUTES)
+        moved = (
+            () if self._moved is None else tuple(self._moved.as_stats().num_bytes[each] for each in ROUTES)
+        )
         return _Look(row, _cells(states, self._starts), _classes(ref_counts), moved)
 
 

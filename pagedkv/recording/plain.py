@@ -10,7 +10,7 @@ from pagedkv.pitfalls import Advice, Finding, Pitfall, Severity, Source
 from pagedkv.recording.bins import BinnedSteps
 from pagedkv.recording.histogram import Distribution
 from pagedkv.recording.looks import CELL_STATES, LOOK_COLUMNS, REF_COUNTS, ROUTES, Looks
-from pagedkv.recording.run import DISTRIBUTIONS, RunRecord, Stretch
+from pagedkv.recording.run import DISTRIBUTIONS, Episode, RunRecord
 from pagedkv.stats import COLUMNS
 
 __all__ = ["SCHEMA", "as_plain", "from_plain"]
@@ -34,7 +34,7 @@ def as_plain(record: RunRecord) -> dict[str, Any]:
         "stop_ns": record.stop_ns,
         "totals": {name: record.steps.total(name) for name in COLUMNS if name != "now_ns"},
         "findings": [each.as_dict() for each in record.findings],
-        "timeline": [_stretch(each) for each in record.timeline],
+        "timeline": [_episode(each) for each in record.timeline],
         "distributions": {name: _distribution(each) for name, each in record.distributions.items()},
         "steps": asdict(record.steps),
         "looks": asdict(record.looks),
@@ -64,7 +64,7 @@ def from_plain(plain: object) -> RunRecord:
             name: _distribution_of(_object(_get(distributions, name), name)) for name in DISTRIBUTIONS
         },
         findings=_list_of(_finding, _get(document, "findings"), "findings"),
-        timeline=_list_of(_stretch_of, _get(document, "timeline"), "timeline"),
+        timeline=_list_of(_episode_of, _get(document, "timeline"), "timeline"),
     )
     cache = record.settings["cache"] or {}
     for name in ("num_blocks", "block_size"):
@@ -78,14 +78,16 @@ def _require_schema(schema: object) -> None:
     told = ascii(schema)[:60]
     name, _, version = SCHEMA.rpartition("/")
     if re.fullmatch(rf"{name}/[1-9][0-9]*", str(schema), re.ASCII):
-        raise RecordError(f"schema is {told}, and this version of pagedkv reads version {version}: upgrade it")
+        raise RecordError(
+            f"schema is {told}, and this version of pagedkv reads version {version}: upgrade it"
+        )
     raise RecordError(f"schema is {told}, which is no run of an engine; that of one is {SCHEMA!r}")
 
 
 # ---- to plain values
 
 
-def _stretch(each: Stretch) -> dict[str, Any]:
+def _episode(each: Episode) -> dict[str, Any]:
     return {
         "start_step": each.start_step,
         "stop_step": each.stop_step,
@@ -136,10 +138,10 @@ def _distribution_of(plain: Mapping[str, Any]) -> Distribution:
     return Distribution(**numbers, **lists)  # type: ignore[arg-type]
 
 
-def _stretch_of(plain: object) -> Stretch:
+def _episode_of(plain: object) -> Episode:
     each = _object(plain, "timeline")
     names = ("start_step", "stop_step", "start_ns", "stop_ns")
-    return Stretch(*(_int(_get(each, name), name) for name in names), _finding(_get(each, "finding")))
+    return Episode(*(_int(_get(each, name), name) for name in names), _finding(_get(each, "finding")))
 
 
 def _finding(plain: object) -> Finding:

@@ -10,12 +10,12 @@ import numpy as np
 from pagedkv import events as ev
 from pagedkv.config import OffloadConfig
 from pagedkv.offload.stats import OffloadFold
-from pagedkv.pitfalls import Thresholds, detect
+from pagedkv.pitfalls import Thresholds, detect, timeline
 from pagedkv.recording.bins import StepBins
 from pagedkv.recording.files import write_run
 from pagedkv.recording.histogram import Histogram
 from pagedkv.recording.looks import LooksFold
-from pagedkv.recording.run import DISTRIBUTIONS, RunRecord, Stretch
+from pagedkv.recording.run import DISTRIBUTIONS, Episode, RunRecord
 from pagedkv.scheduler import Scheduler
 from pagedkv.stats import StatsWindow, StepLog
 
@@ -23,7 +23,6 @@ __all__ = ["RunRecorder"]
 
 _MOST_EXAMINED = 2**18
 _STEPS_BETWEEN_FOLDS = 1024
-_WINDOW = 512
 
 
 class RunRecorder:
@@ -124,19 +123,13 @@ class RunRecorder:
         self._bins.add(self._log.window(self._log.num_steps - self._num_binned))
         self._num_binned = self._log.num_steps
 
-    def _timeline(self, window: StatsWindow) -> list[Stretch]:
+    def _timeline(self, window: StatsWindow) -> list[Episode]:
         first = self._log.num_steps - len(window)
         begins, ends = window["now_ns"] - window["duration_ns"], window["now_ns"]
         return [
-            Stretch(first + start, first + stop, int(begins[start]), int(ends[stop - 1]), finding)
+            Episode(first + start, first + stop, int(begins[start]), int(ends[stop - 1]), finding)
             for start, stop, finding in timeline(window, self._thresholds)
         ]
-
-
-def timeline(window: StatsWindow, thresholds: Thresholds):
-    for start in range(0, len(window), _WINDOW):
-        for each in detect(window.part(start, start + _WINDOW), thresholds):
-            yield start, min(len(window), start + _WINDOW), each
 
 
 def _plain(offload: OffloadConfig) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from pagedkv.recording.bins import BinnedSteps
 from pagedkv.recording.histogram import Distribution
 from pagedkv.recording.looks import Looks
 
-__all__ = ["DISTRIBUTIONS", "RunRecord", "Stretch"]
+__all__ = ["DISTRIBUTIONS", "Episode", "RunRecord"]
 
 DISTRIBUTIONS = ("ttft_ns", "step_ns", "inter_token_ns")
 """From a request's arrival to its first token; what a step took; from a token to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Episode:
     """Steps in which something was wrong.
 
     Attributes:
@@ -56,7 +56,7 @@ class RunRecord:
     looks: Looks
     distributions: Mapping[str, Distribution]
     findings: Sequence[Finding]
-    timeline: Sequence[Stretch]
+    timeline: Sequence[Episode]
 
     @property
     def num_steps(self) -> int:
