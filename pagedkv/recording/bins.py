@@ -35,6 +35,16 @@ class BinnedSteps:
         """The sum of a column over all steps."""
         return sum(self.sums[name])
 
+    def coarser(self, most: int) -> "BinnedSteps":
+        """The same steps in at most so many bins."""
+        factor = -(-len(self) // most) or 1
+        firsts = range(0, len(self), factor)
+        return BinnedSteps(
+            num_steps=[sum(self.num_steps[first : first + factor]) for first in firsts],
+            sums={n: [sum(c[first : first + factor]) for first in firsts] for n, c in self.sums.items()},
+            maxima={n: [max(c[first : first + factor]) for first in firsts] for n, c in self.maxima.items()},
+        )
+
     def means(self, name: str) -> list[float]:
         """The mean of a column in each bin."""
         return [total / n for total, n in zip(self.sums[name], self.num_steps, strict=True)]

@@ -29,7 +29,6 @@ LOOK_COLUMNS = (
     "num_cached",
     "num_sequences",
     "fragmentation_ppm",
-    "unavoidable_ppm",
     "num_free_runs",
     "longest_free_run",
     "num_table_runs",
@@ -117,8 +116,6 @@ class LooksFold:
         states = _states(ref_counts, pool.cached_mask())
         found = cache.fragmentation()
         num_in_use = pool.num_blocks - pool.num_free
-        num_slots = max(1, num_in_use * cache.config.block_size)
-        unavoidable = cache.num_sequences * (cache.config.block_size - 1) / 2
         row = (
             now_ns,
             num_steps,
@@ -127,7 +124,6 @@ class LooksFold:
             int(np.count_nonzero(states == _CACHED)),
             cache.num_sequences,
             int(found.internal_ratio * _PER_MILLION),
-            int(min(1.0, unavoidable / num_slots) * _PER_MILLION),
             found.num_free_runs,
             found.longest_free_run,
             found.num_table_runs,

@@ -12,7 +12,18 @@ from importlib.resources import files
 from pagedkv.report.axis import Scale
 from pagedkv.report.html import Markup, element, joined, void
 
-__all__ = ["ACROSS", "Panel", "area", "bars", "fluid_figure", "fluid_style", "legend", "line", "steps", "swatch"]
+__all__ = [
+    "ACROSS",
+    "Panel",
+    "area",
+    "bars",
+    "fluid_figure",
+    "fluid_style",
+    "legend",
+    "line",
+    "steps",
+    "swatch",
+]
 
 ACROSS = 1000.0
 """Units from the left edge of a panel to its right one."""
@@ -120,7 +131,9 @@ def area(style: str, upper: Sequence[tuple[float, float]], lower: Sequence[tuple
 
 def bars(style: str, found: Iterable[tuple[float, float, float]], bottom: float) -> Markup:
     """Bars as one path: of each left edge, right edge, and upper edge."""
-    shapes = "".join(f"M{_unit(x1)} {_unit(bottom)}V{_unit(y)}H{_unit(x2)}V{_unit(bottom)}" for x1, x2, y in found)
+    shapes = "".join(
+        f"M{_unit(x1)} {_unit(bottom)}V{_unit(y)}H{_unit(x2)}V{_unit(bottom)}" for x1, x2, y in found
+    )
     return void("path", class_=style, d=shapes) if shapes else Markup("")
 
 
@@ -145,9 +158,7 @@ def _drawn(
         width="100%",
         height=panel.height,
     )
-    texts = [
-        element("text", text, class_="end muted", x=-7, y=panel.y(at) + 4) for at, text in panel.y_ticks
-    ]
+    texts = [element("text", text, class_="end muted", x=-7, y=panel.y(at) + 4) for at, text in panel.y_ticks]
     if panel.name:
         texts.append(element("text", panel.name, class_="panel", x=0, y=-6))
     if is_last:
