@@ -156,7 +156,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
         sys.stdout.write(simulated.json_text(result, about))
     else:
         title = f"{_title(about)}, {about['num_devices']} x {about['device_profile']}, {about['model_shape']}"
-        print_table(title, simulated.rows(result))
+        print_table(title, simulated.rows(result) + simulated.found_rows(about))
     return 0
 
 

@@ -13,12 +13,15 @@ from pagedkv.cli.offload_options import OFFLOAD, offload_config
 from pagedkv.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pagedkv.config import OffloadConfig
     from pagedkv.offload.stats import OffloadStats
+    from pagedkv.recording import RunRecorder
     from pagedkv.replay import Progress
+    from pagedkv.scheduler import Scheduler
     from pagedkv.simulate import SimulationResult
     from pagedkv.traces import Trace
 
-__all__ = ["SIMULATED", "add_options", "json_text", "read", "refuse_options", "rows", "run"]
+__all__ = ["SIMULATED", "add_options", "found_rows", "json_text", "read", "refuse_options", "rows", "run"]
 
 SIMULATED = ("simulated", "simulate")
 """Both spellings of the mode."""
@@ -52,6 +55,7 @@ _OTHERS = (
     "max_requests",
     "sample_interval_ms",
     "seed",
+    "record",
 )
 
 
@@ -72,6 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--max-requests", type=positive, metavar="N", help="only the first N requests")
     add("--sample-interval-ms", type=positive, metavar="MS", help="between entries of the series in --json")
     add("--seed", type=natural, metavar="N", help="of what beams choose from (default: 0)")
+    add("--record", metavar="RUN.json", help="remember the run there, for `pagedkv report RUN.json`")
     group = parser.add_argument_group("scheduler of the simulated mode", "defaults: those of SchedulerConfig")
     add = group.add_argument
     add("--max-batch-tokens", type=positive, metavar="N", help="tokens that a step computes")
@@ -144,9 +149,13 @@ def run(
         "seed": arguments.seed or 0,
     }
     offload = offload_config(arguments)
+    recorders: list[RunRecorder] = []
+    if arguments.record is not None:
+        how["observe"] = lambda chosen: recorders.append(_recorder(chosen, offload))
     result = simulate(
         trace, cache=cache, scheduler=scheduler, offload=offload, progress=progress, **served, **how
     )
+    how.pop("observe", None)
     about: dict[str, object] = {
         "mode": SIMULATED[0],
         "trace": trace.name,
@@ -161,7 +170,27 @@ def run(
     about |= {name: getattr(scheduler, name) for name in _SCHEDULER}
     if offload is not None:
         about["tiers"] = {name: getattr(offload, name) for name in _TIERS}
-    return result, about | ({"failed_requests": trace.num_failed} if trace.num_failed else {})
+    about |= {"failed_requests": trace.num_failed} if trace.num_failed else {}
+    for recorder in recorders:
+        about |= _recorded(recorder, arguments.record, about)
+    return result, about
+
+
+def _recorder(scheduler: "Scheduler", offload: "OffloadConfig | None") -> "RunRecorder":
+    """One that hears everything that the scheduler and what is below it do."""
+    from pagedkv.recording import RunRecorder
+
+    recorder = RunRecorder(scheduler, offload=offload)
+    scheduler.events.attach(recorder)
+    return recorder
+
+
+def _recorded(recorder: "RunRecorder", path: str, about: Mapping[str, object]) -> dict[str, object]:
+    """Write the record; says where it is, and what was found."""
+    told = {name: about[name] for name in ("mode", "trace", "format", "device_profile", "model_shape")}
+    told |= {name: about[name] for name in ("num_devices", "time_scale", "seed")}
+    found = recorder.write(path, **told).findings
+    return {"record": path, "findings": [each.as_dict() for each in found]}
 
 
 def json_text(result: "SimulationResult", about: Mapping[str, object]) -> str:
@@ -206,6 +235,14 @@ def rows(result: "SimulationResult") -> list[tuple[str, str]]:
         ("fragmentation: mean / max", " / ".join(_share(ppm) for ppm in wasted)),
         *(() if result.offload is None else _offload_rows(result.offload)),
     ]  # fmt: skip
+
+
+def found_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where the run was recorded, and what was found, if it was to be."""
+    if "record" not in about:
+        return []
+    found = [f"{each['pitfall']} ({each['severity']})" for each in about["findings"]]
+    return [("pitfalls", ", ".join(found) or "none"), ("recorded in", about["record"])]
 
 
 def _offload_rows(stats: "OffloadStats") -> list[tuple[str, str]]:

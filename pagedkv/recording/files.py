@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from os import PathLike, fspath
@@ -12,8 +13,10 @@ from pagedkv.errors import RecordError
 from pagedkv.recording.plain import SCHEMA, as_plain, from_plain
 from pagedkv.recording.run import RunRecord
 
-__all__ = ["SCHEMA", "read_run", "write_run"]
+__all__ = ["SCHEMA", "is_run", "read_run", "write_run"]
 
+_BEGINNING = 4096
+_SAYS_SO = re.compile(rb'\A\s*\{\s*"schema"\s*:\s*"' + SCHEMA.partition("/")[0].encode() + b"/")
 _RECORD_ONE = "record another run with `pagedkv replay TRACE --mode simulated --record RUN.json`"
 
 
@@ -29,6 +32,15 @@ def write_run(record: RunRecord, path: str | PathLike[str]) -> None:
         raise RecordError(
             f"{fspath(path)}: the run cannot be written there ({error.strerror}); choose another file"
         ) from error
+
+
+def is_run(path: str | PathLike[str]) -> bool:
+    """Whether a file says at its beginning that it is the record of a run, of whatever version."""
+    try:
+        with Path(path).open("rb") as file:
+            return _SAYS_SO.search(file.read(_BEGINNING)) is not None
+    except OSError:
+        return False
 
 
 def read_run(path: str | PathLike[str]) -> RunRecord:

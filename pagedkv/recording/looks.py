@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ _MOST_CELLS = 256
 _MOST_LOOKS = 256
 _PER_MILLION = 10**6
 _FREE, _CACHED, _IN_USE, _SHARED = range(4)
-_LETTERS = np.frombuffer("".join(CELL_STATES).encode(), np.uint8)
+_LETTERS = tuple(CELL_STATES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +154,14 @@ def _states(ref_counts: Int64s, cached: npt.NDArray[np.bool_]) -> npt.NDArray[np
 def _cells(states: npt.NDArray[np.uint8], starts: Int64s) -> str:
     """The state of most blocks of each cell; of the one that says more, where two are as many."""
     if len(starts) == len(states):
-        return _LETTERS[states].tobytes().decode()
+        return _spelt(states)
     order = range(_SHARED, _FREE - 1, -1)
     counts = [np.add.reduceat(states == state, starts, dtype=np.int64) for state in order]
-    return _LETTERS[_SHARED - np.argmax(counts, axis=0)].tobytes().decode()
+    return _spelt(_SHARED - np.argmax(counts, axis=0))
+
+
+def _spelt(states: npt.NDArray[np.integer[Any]]) -> str:
+    return "".join(_LETTERS[each] for each in states.tolist())
 
 
 def _classes(ref_counts: Int64s) -> Sequence[int]:

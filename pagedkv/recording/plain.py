@@ -1,7 +1,7 @@
 """A record as values that JSON knows, and back; what comes back is looked at field by field."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -141,7 +141,8 @@ def _distribution_of(plain: Mapping[str, Any]) -> Distribution:
 def _episode_of(plain: object) -> Episode:
     each = _object(plain, "timeline")
     names = ("start_step", "stop_step", "start_ns", "stop_ns")
-    return Episode(*(_int(_get(each, name), name) for name in names), _finding(_get(each, "finding")))
+    numbers = {name: _int(_get(each, name), name) for name in names}
+    return Episode(**numbers, finding=_finding(_get(each, "finding")))
 
 
 def _finding(plain: object) -> Finding:
@@ -185,7 +186,7 @@ def _ints(value: object, name: str) -> list[int]:
     return value
 
 
-def _columns(value: object, names: Iterable[str], what: str, length: int) -> dict[str, Sequence[int]]:
+def _columns(value: object, names: Iterable[str], what: str, length: int) -> dict[str, list[int]]:
     """Columns of these names; those of later versions are left out."""
     plain = _object(value, what)
     found = {name: _ints(_get(plain, name), f"{what}.{name}") for name in names}

@@ -132,7 +132,7 @@ def area(style: str, upper: Sequence[tuple[float, float]], lower: Sequence[tuple
 def bars(style: str, found: Iterable[tuple[float, float, float]], bottom: float) -> Markup:
     """Bars as one path: of each left edge, right edge, and upper edge."""
     shapes = "".join(
-        f"M{_unit(x1)} {_unit(bottom)}V{_unit(y)}H{_unit(x2)}V{_unit(bottom)}" for x1, x2, y in found
+        f"M{_unit(x1)} {_unit(bottom)}V{_unit(y)}H{_unit(x2)}V{_unit(bottom)}z" for x1, x2, y in found
     )
     return void("path", class_=style, d=shapes) if shapes else Markup("")
 
@@ -163,18 +163,20 @@ def _drawn(
         texts.append(element("text", panel.name, class_="panel", x=0, y=-6))
     if is_last:
         texts += _x_labels(x, x_ticks, panel.height)
-    return element("svg", stretched, *texts, *panel.marks, class_="area", x=58, y=top, height=panel.height)
+    return element(
+        "svg", stretched, *texts, *panel.marks, class_="area", y=top, width="100%", height=panel.height
+    )
 
 
 def _x_labels(x: Scale, ticks: Sequence[tuple[float, str]], bottom: float) -> list[Markup]:
     """Below their lines, those at the ends within the panel."""
     return [
-        element("text", text, class_=f"{anchor(x(at))} muted", x=f"{x(at) / ACROSS:.1%}", y=bottom + 17)
+        element("text", text, class_=f"{_anchor(x(at))} muted", x=f"{x(at) / ACROSS:.1%}", y=bottom + 17)
         for at, text in ticks
     ]
 
 
-def anchor(at: float) -> str:
+def _anchor(at: float) -> str:
     """The style of a text at so many units, by which it stays within the panel."""
     return "start" if at < 0.04 * ACROSS else "end" if at > 0.96 * ACROSS else "middle"
 

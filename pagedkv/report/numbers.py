@@ -31,6 +31,8 @@ def round_duration(seconds: float) -> str:
 
 def percent(share: float) -> str:
     """Such as "93%"."""
+    if not share:
+        return "0%"
     return f"{share * 100:.0f}%" if share >= 0.0995 else f"{share * 100:.1f}%"
 
 

@@ -9,7 +9,7 @@ from pagedkv.report.axis import Scale
 from pagedkv.report.fluid import ACROSS
 from pagedkv.report.numbers import round_duration
 
-__all__ = ["TimeAxis", "Ticks", "count_axis", "log_durations", "size_axis", "time_axis"]
+__all__ = ["Ticks", "TimeAxis", "count_axis", "log_durations", "size_axis", "time_axis"]
 
 Ticks = Sequence[tuple[float, str]]
 

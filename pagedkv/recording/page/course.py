@@ -7,7 +7,7 @@ from pagedkv.events import Route
 from pagedkv.recording.bins import BinnedSteps
 from pagedkv.recording.page.axes import TimeAxis, count_axis, size_axis
 from pagedkv.recording.run import RunRecord
-from pagedkv.report.fluid import ACROSS, Panel, area, bars, fluid_figure, legend, line, steps
+from pagedkv.report.fluid import Panel, area, bars, fluid_figure, legend, line, steps
 from pagedkv.report.html import Markup
 from pagedkv.report.numbers import byte_count, count, duration, percent
 
@@ -62,7 +62,7 @@ def _fragmentation(record: RunRecord, axis: TimeAxis) -> Markup:
         "Fragmentation",
         f"Share of the slots in use that hold no token; blocks have {size}. The band is what paging has to "
         f"cost: half a block of {fair} for each sequence.",
-        f"Fragmentation over time: {percent(mean)} on average, of which paging has to cost {percent(mean_must)}.",
+        f"Fragmentation: {percent(mean)} on average, of which paging has to cost {percent(mean_must)}.",
         Panel(height=_HEIGHT, y=y, y_ticks=ticks, shapes=shapes),
         x=axis.scale,
         x_ticks=axis.ticks,

@@ -8,7 +8,7 @@ from pagedkv.recording.run import Episode, RunRecord
 from pagedkv.report.axis import Scale
 from pagedkv.report.fluid import Panel, bars, fluid_figure, legend
 from pagedkv.report.html import Markup, element, joined
-from pagedkv.report.numbers import count, duration
+from pagedkv.report.numbers import duration
 
 __all__ = ["NAMES", "finding_cards", "timeline_plot", "verdict"]
 
@@ -62,8 +62,8 @@ def timeline_plot(record: RunRecord, axis: TimeAxis) -> Iterator[Markup]:
     panels = [_lane(NAMES[pitfall], lanes[pitfall], axis) for pitfall in Pitfall if pitfall in lanes]
     yield fluid_figure(
         "When it was so",
-        "Detectors looked at 512 steps at a time; a pitfall that comes and goes need not show in the run as a "
-        "whole.",
+        "Detectors looked at 512 steps at a time. A pitfall that comes and goes need not be one of the whole "
+        "run.",
         "Timeline of findings. " + " ".join(_told(each, axis) for each in record.timeline),
         *panels,
         x=axis.scale,
