@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 Policy = Literal["fcfs", "lifo", "priority"]
-ForkMode = Literal["lazy", "eager"]
+ForkMode = Literal["lazy", "eager", "full_blocks"]
 PrefixKeys = Literal["tokens", "ids"]
 EvictionPolicy = Literal["lru", "arc", "fifo"]
 
@@ -35,7 +35,9 @@ class CacheConfig:
         block_size: tokens in a block.
         prefix_caching: keep full blocks after their sequences end, and reuse them for equal prefixes.
         fork_mode: "lazy" copies a shared, partly filled block at the first write to it; "eager" copies it
-            when the fork happens, so that no decode step pays for it.
+            when the fork happens, so that no decode step pays for it; "full_blocks" does not share it, so
+            that shared blocks are only ever read and nothing is copied: whoever forks computes the rest,
+            fewer tokens than a block has, once more.
         prefix_keys: what a full block is known by. "tokens" compares the tokens themselves. "ids" takes
             ready, prefix-chained block ids from the caller (`BlockManager.admit_keys`), as traces have
             them; equal ids are then taken to mean equal prefixes.

@@ -142,7 +142,8 @@ class BlockManager(CacheView):
         """Start a sequence that shares all blocks of a live one, as samples and beams of one prompt do.
 
         With fork_mode="lazy" a partly filled last block is shared too, and the first of the two to write to
-        it gets a copy then. With "eager" the child gets its copy now.
+        it gets a copy then. With "eager" the child gets its copy now. With "full_blocks" the child has the
+        tokens of the full blocks only (`num_tokens`), and the caller appends the rest.
 
         Raises:
             UnknownSequence: the parent is not live.
@@ -154,6 +155,9 @@ class BlockManager(CacheView):
         sequences.require_new(child_id)
         num_tokens = int(sequences.num_tokens[parent])
         blocks = self._blocks(parent)
+        if self.config.fork_mode == "full_blocks":
+            num_tokens -= num_tokens % self._block_size
+            blocks = blocks[: num_tokens // self._block_size]
         partial = num_tokens % self._block_size != 0
         own = self.pool.allocate(1) if partial and self.config.fork_mode == "eager" else _NO_BLOCKS
         shared = blocks[: len(blocks) - len(own)]

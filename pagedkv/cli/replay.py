@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pagedkv.cli import simulated
 from pagedkv.cli.arguments import block_count, natural, positive
-from pagedkv.cli.output import print_json, print_table, progress_bar
+from pagedkv.cli.output import print_json, print_lines, print_table, progress_bar
+from pagedkv.cli.pitfalls import finding_lines
 from pagedkv.errors import ConfigError, PagedKVError
 
 if TYPE_CHECKING:
@@ -151,12 +152,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _simulate(arguments: argparse.Namespace) -> int:
     trace = simulated.read(arguments)
     with _one_line_if_too_large(arguments), progress_bar("simulating") as progress:
-        result, about = simulated.run(arguments, trace, progress)
+        result, about, findings = simulated.run(arguments, trace, progress)
     if arguments.json:
-        sys.stdout.write(simulated.json_text(result, about))
+        sys.stdout.write(simulated.json_text(result, about, findings))
     else:
         title = f"{_title(about)}, {about['num_devices']} x {about['device_profile']}, {about['model_shape']}"
-        print_table(title, simulated.rows(result) + simulated.found_rows(about))
+        recorded = [("recorded in", arguments.record)] if arguments.record is not None else []
+        print_table(title, [*simulated.rows(result), *recorded])
+        print_lines(finding_lines(findings))
     return 0
 
 

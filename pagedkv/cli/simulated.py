@@ -3,25 +3,26 @@
 import argparse
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pagedkv.cli import offload_options
 from pagedkv.cli.arguments import natural, positive
+from pagedkv.cli.observing import findings_of, sink_for
 from pagedkv.cli.offload_options import OFFLOAD, offload_config
 from pagedkv.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pagedkv.config import OffloadConfig
+    from pagedkv.cli.observing import Sink
     from pagedkv.offload.stats import OffloadStats
-    from pagedkv.recording import RunRecorder
+    from pagedkv.pitfalls import Finding
     from pagedkv.replay import Progress
     from pagedkv.scheduler import Scheduler
     from pagedkv.simulate import SimulationResult
     from pagedkv.traces import Trace
 
-__all__ = ["SIMULATED", "add_options", "found_rows", "json_text", "read", "refuse_options", "rows", "run"]
+__all__ = ["SIMULATED", "add_options", "json_text", "read", "refuse_options", "rows", "run"]
 
 SIMULATED = ("simulated", "simulate")
 """Both spellings of the mode."""
@@ -68,7 +69,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--num-devices", type=positive, metavar="N", help="devices that share every layer (default: 1)")
     add("--id-block-size", type=positive, metavar="B", help="tokens that an id of the trace stands for")
     add("--no-prefix-caching", action="store_true", default=None, help="reuse nothing between requests")
-    add("--fork-mode", choices=["lazy", "eager"], help="when samples and beams copy (default: lazy)")
+    add(
+        "--fork-mode",
+        choices=["lazy", "eager", "full_blocks"],
+        help="when samples and beams copy, or that they share full blocks only (default: lazy)",
+    )
     add("--time-scale", type=_above_0, metavar="X", help="multiply all times of the trace; 2 halves the load")
     add(
         "--open-loop", action="store_true", default=None, help="turns come at their times, not after thinking"
@@ -130,8 +135,8 @@ def read(arguments: argparse.Namespace) -> "Trace":
 
 def run(
     arguments: argparse.Namespace, trace: "Trace", progress: "Progress | None"
-) -> "tuple[SimulationResult, dict[str, object]]":
-    """Simulate; returns the result, and what was simulated.
+) -> "tuple[SimulationResult, dict[str, object], list[Finding]]":
+    """Simulate; returns the result, what was simulated, and the pitfalls that it fell into.
 
     Raises:
         ConfigError: settings that cannot work.
@@ -149,13 +154,22 @@ def run(
         "seed": arguments.seed or 0,
     }
     offload = offload_config(arguments)
-    recorders: list[RunRecorder] = []
-    if arguments.record is not None:
-        how["observe"] = lambda chosen: recorders.append(_recorder(chosen, offload))
+    sinks: list[Sink] = []
+
+    def observe(observed: "Scheduler") -> None:
+        sinks.append(sink_for(observed, offload, is_recorded=arguments.record is not None))
+        observed.events.attach(sinks[0])
+
     result = simulate(
-        trace, cache=cache, scheduler=scheduler, offload=offload, progress=progress, **served, **how
+        trace,
+        cache=cache,
+        scheduler=scheduler,
+        offload=offload,
+        progress=progress,
+        observe=observe,
+        **served,
+        **how,
     )
-    how.pop("observe", None)
     about: dict[str, object] = {
         "mode": SIMULATED[0],
         "trace": trace.name,
@@ -170,32 +184,14 @@ def run(
     about |= {name: getattr(scheduler, name) for name in _SCHEDULER}
     if offload is not None:
         about["tiers"] = {name: getattr(offload, name) for name in _TIERS}
-    about |= {"failed_requests": trace.num_failed} if trace.num_failed else {}
-    for recorder in recorders:
-        about |= _recorded(recorder, arguments.record, about)
-    return result, about
+    if trace.num_failed:
+        about["failed_requests"] = trace.num_failed
+    return result, about, findings_of(sinks[0], arguments.record, about)
 
 
-def _recorder(scheduler: "Scheduler", offload: "OffloadConfig | None") -> "RunRecorder":
-    """One that hears everything that the scheduler and what is below it do."""
-    from pagedkv.recording import RunRecorder
-
-    recorder = RunRecorder(scheduler, offload=offload)
-    scheduler.events.attach(recorder)
-    return recorder
-
-
-def _recorded(recorder: "RunRecorder", path: str, about: Mapping[str, object]) -> dict[str, object]:
-    """Write the record; says where it is, and what was found."""
-    told = {name: about[name] for name in ("mode", "trace", "format", "device_profile", "model_shape")}
-    told |= {name: about[name] for name in ("num_devices", "time_scale", "seed")}
-    found = recorder.write(path, **told).findings
-    return {"record": path, "findings": [each.as_dict() for each in found]}
-
-
-def json_text(result: "SimulationResult", about: Mapping[str, object]) -> str:
+def json_text(result: "SimulationResult", about: Mapping[str, object], findings: "Sequence[Finding]") -> str:
     """One JSON object: numbers and settings a line each, then series and timelines a column each."""
-    plain = {**result.as_dict(), **about}
+    plain = {**result.as_dict(), **about, "findings": [each.as_dict() for each in findings]}
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in plain.items()]
     for name, columns in (("series", result.over_time()), ("timelines", result.timeline_columns())):
         inner = ",\n".join(
@@ -235,14 +231,6 @@ def rows(result: "SimulationResult") -> list[tuple[str, str]]:
         ("fragmentation: mean / max", " / ".join(_share(ppm) for ppm in wasted)),
         *(() if result.offload is None else _offload_rows(result.offload)),
     ]  # fmt: skip
-
-
-def found_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Where the run was recorded, and what was found, if it was to be."""
-    if "record" not in about:
-        return []
-    found = [f"{each['pitfall']} ({each['severity']})" for each in about["findings"]]
-    return [("pitfalls", ", ".join(found) or "none"), ("recorded in", about["record"])]
 
 
 def _offload_rows(stats: "OffloadStats") -> list[tuple[str, str]]:

@@ -73,6 +73,8 @@ class Cure:
         setting: its name: "block_size".
         change: what it is changed to, as one would write it: "block_size=16".
         setup: the same workload under it, or what the workload becomes.
+        of: which sick setup it is tried on, by its name in `Scenario.sick`.
+        before: what it is compared with instead, where the sick setup has the cure already.
         silences: whether the pitfall is gone with it. Some help, and not enough; some do not help.
         note: what else one has to know.
     """
@@ -80,6 +82,8 @@ class Cure:
     setting: str
     change: str
     setup: Setup
+    of: str = "severe"
+    before: Setup | None = None
     silences: bool = True
     note: str = ""
 
@@ -91,7 +95,7 @@ class Scenario:
     Attributes:
         pitfall: which.
         about: what happens, in a sentence or two.
-        sick: setups that fall into it, by how bad it is, "severe" included: the one that is cured.
+        sick: setups that fall into it, by name; "severe" is one of them.
         cures: every setting that is recommended against it.
         metrics: what says how bad it is; the first one above all.
         also: other pitfalls that the sick setups fall into too, because of how they are made.
@@ -105,6 +109,10 @@ class Scenario:
     metrics: tuple[Metric, ...]
     also: frozenset[Pitfall] = frozenset()
     log_lines: tuple[str, ...] = ()
+
+    def before(self, cure: Cure) -> Setup:
+        """What a cure is compared with."""
+        return cure.before or self.sick[cure.of]
 
     def cure(self, setting: str) -> Cure:
         """The cure by the name of its setting.

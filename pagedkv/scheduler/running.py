@@ -159,6 +159,15 @@ class Running:
         request.status = Status.DECODING
         self.batch.join(request)
 
+    def catch_up(self, request: RequestState) -> None:
+        """Let a request that decodes compute what its new sequences do not share; then all go on together."""
+        for sequence in request.sequences:
+            sequence.num_computed = self._cache.num_tokens(sequence.seq_id)
+        if any(_to_compute(request)):
+            self.batch.leave(request)
+            self.prefilling[request] = None
+            request.status = Status.PREFILLING
+
     def fork(
         self, copies: list[tuple[int, int]], parent: SequenceState, child: SequenceState, now_ns: int
     ) -> bool:
@@ -176,7 +185,7 @@ class Running:
         if placed is None:
             return False
         copies.extend(placed.copies)
-        child.is_placed, child.num_computed = True, parent.num_computed
+        child.is_placed, child.num_computed = True, self._cache.num_tokens(child.seq_id)
         return True
 
     def num_promised_blocks(self) -> int:

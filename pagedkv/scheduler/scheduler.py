@@ -408,6 +408,10 @@ class Scheduler:
         for parent, child in pairs:
             if parent.is_placed:  # or else the request has lost its blocks by now
                 self._running.fork(self._copies, parent, child, now_ns)
+        if self.cache.config.fork_mode == "full_blocks":
+            for request in dict.fromkeys(parent.request for parent, _ in pairs):
+                if request.status is Status.DECODING:
+                    self._running.catch_up(request)
 
     def _end(self, sequence: SequenceState, reason: FinishReason | None) -> None:
         """End a sequence, for no reason if it is a beam that is given up; its request may have others."""

@@ -144,7 +144,7 @@ class _Traffic:
     def _turn(self, index: int, now_ms: float, conversation: _Conversation) -> TraceRequest:
         """The conversation's next request; schedules the one after it."""
         workload, draw = self._workload, self._draw
-        message = draw.lognormal(workload.message_tokens_mean, workload.message_tokens_sigma)
+        message = self._message()
         num_prompt = min(conversation.num_tokens + message, workload.max_prompt_tokens)
         num_output = draw.lognormal(workload.output_tokens_mean, workload.output_tokens_sigma)
         forks = draw.uniform() < workload.fork_ratio
@@ -162,6 +162,13 @@ class _Traffic:
         )
         self._continue(conversation, now_ms, num_prompt, num_output)
         return request
+
+    def _message(self) -> int:
+        """Tokens of a new message. Where there are no documents, nothing is drawn for them."""
+        workload, draw = self._workload, self._draw
+        if workload.document_ratio and draw.uniform() < workload.document_ratio:
+            return workload.document_tokens
+        return draw.lognormal(workload.message_tokens_mean, workload.message_tokens_sigma)
 
     def _continue(self, conversation: _Conversation, now_ms: float, num_prompt: int, num_output: int) -> None:
         conversation.turns_left -= 1

@@ -33,6 +33,8 @@ class Workload:
         message_tokens_sigma: standard deviation of the logarithm of a message's tokens.
         output_tokens_mean: mean tokens of an answer.
         output_tokens_sigma: standard deviation of the logarithm of an answer's tokens.
+        document_ratio: share of the messages that are a document instead.
+        document_tokens: tokens of a document.
         turns_mean: mean turns of a conversation.
         think_time_mean_s: mean time between an answer and the next message.
         max_prompt_tokens: a conversation ends before its prompt grows beyond this; a first one is cut.
@@ -53,6 +55,8 @@ class Workload:
     message_tokens_sigma: float = _setting(1.0, "sigma of the lognormal message length")
     output_tokens_mean: float = _setting(200.0, "mean tokens of an answer", low=1)
     output_tokens_sigma: float = _setting(1.0, "sigma of the lognormal answer length")
+    document_ratio: float = _setting(0.0, "share of the messages that are documents")
+    document_tokens: int = _setting(16_384, "tokens of a document", low=1)
     turns_mean: float = _setting(1.0, "mean turns of a conversation", low=1)
     think_time_mean_s: float = _setting(10.0, "mean seconds between an answer and the next message")
     max_prompt_tokens: int = _setting(131_072, "longest prompt", low=1)
@@ -63,8 +67,9 @@ class Workload:
     def __post_init__(self) -> None:
         for setting in fields(self):
             _require(setting.name, getattr(self, setting.name), setting.type is int, setting.metadata["low"])
-        if self.fork_ratio > 1:
-            raise ConfigError(f"fork_ratio is {self.fork_ratio}; it is a share, from 0 to 1")
+        for name in ("document_ratio", "fork_ratio"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it is a share, from 0 to 1")
         if self.system_tokens >= self.max_prompt_tokens:
             raise ConfigError(
                 f"system_tokens is {self.system_tokens}; it must be less than max_prompt_tokens, "

@@ -53,9 +53,12 @@ class ShadowedCache:
             self._write(seq_id, start)
 
     def fork(self, parent: int, child: int) -> None:
-        """Fork; an eager copy is run at once."""
+        """Fork; an eager copy is run at once. A child of full blocks has their tokens only."""
         self._copy(self.cache.fork(parent, child).copies)
-        self.tokens[child], self.namespaces[child] = list(self.tokens[parent]), self.namespaces[parent]
+        tokens, size = list(self.tokens[parent]), self.cache.config.block_size
+        if self.cache.config.fork_mode == "full_blocks":
+            tokens = tokens[: len(tokens) // size * size]
+        self.tokens[child], self.namespaces[child] = tokens, self.namespaces[parent]
 
     def truncate(self, seq_id: int, num_tokens: int) -> None:
         """Cut back."""

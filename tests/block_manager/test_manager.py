@@ -307,6 +307,30 @@ def test_eager_forks_copy_at_once_and_never_later() -> None:
     assert not cache.append_batch([1, 2], [5, 6]).copies
 
 
+def test_forks_of_full_blocks_never_copy() -> None:
+    """fork_mode="full_blocks" leaves the partly filled block to the parent; the child gets its own."""
+    cache = make(fork_mode="full_blocks")
+    cache.admit(1, range(6))
+    assert not cache.fork(1, 2).copies
+    assert cache.num_tokens(2) == 4
+    cache.append(2, [4, 5])
+    assert not cache.append_batch([1, 2], [5, 6]).copies
+    assert cache.refcount_hist() == {"1": 2, "2": 1, "3+": 0}
+    cache.check_integrity()
+
+
+def test_a_fork_shorter_than_a_block_shares_nothing_of_full_blocks() -> None:
+    """It begins empty, and is a sequence like any other."""
+    cache = make(fork_mode="full_blocks")
+    cache.admit(1, range(3))
+    cache.fork(1, 2)
+    assert (cache.num_tokens(2), len(cache.block_table(2))) == (0, 0)
+    cache.append(2, range(3))
+    cache.release(1)
+    cache.release(2)
+    cache.check_integrity()
+
+
 def test_an_eager_fork_without_room_changes_nothing() -> None:
     """The copy is refused before anything is shared."""
     cache = make(num_blocks=2, fork_mode="eager")

@@ -212,6 +212,12 @@ class EagerMachine(CacheMachine):
     fork_mode = "eager"
 
 
+class FullBlocksMachine(CacheMachine):
+    """Forks that share full blocks only."""
+
+    fork_mode = "full_blocks"
+
+
 class UncachedMachine(CacheMachine):
     """No prefix cache."""
 
@@ -219,7 +225,9 @@ class UncachedMachine(CacheMachine):
 
 
 @pytest.mark.parametrize(
-    "machine", [CacheMachine, EagerMachine, UncachedMachine, ReadyIdsMachine], ids=lambda m: m.__name__
+    "machine",
+    [CacheMachine, EagerMachine, FullBlocksMachine, UncachedMachine, ReadyIdsMachine],
+    ids=lambda m: m.__name__,
 )
 def test_random_programs(machine: type[RuleBasedStateMachine]) -> None:
     """Whatever is done in whatever order, each sequence reads its own KV and no block is lost."""

@@ -164,7 +164,7 @@ class Soak:
         self.happened: Counter[str] = Counter()
         self.engine, executor = engine_of(
             90,
-            fork_mode=self.rng.choice(["lazy", "eager"]),
+            fork_mode=self.rng.choice(["lazy", "eager", "full_blocks"]),
             policy=self.rng.choice(["fcfs", "lifo", "priority"]),
             max_running=40,
             max_batch_tokens=96,

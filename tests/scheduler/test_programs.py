@@ -64,7 +64,7 @@ class Lives(RuleBasedStateMachine):
         num_blocks=st.integers(4, 12),
         block_size=st.integers(1, 4),
         prefix_caching=st.booleans(),
-        fork_mode=st.sampled_from(("lazy", "eager")),
+        fork_mode=st.sampled_from(("lazy", "eager", "full_blocks")),
         config=configs,
         tiers=st.none() | tiers,
     )
@@ -277,7 +277,7 @@ class PagedLives(Lives):
     @initialize(
         num_blocks=st.integers(4, 8),
         block_size=st.integers(1, 2),
-        fork_mode=st.sampled_from(("lazy", "eager")),
+        fork_mode=st.sampled_from(("lazy", "eager", "full_blocks")),
         config=configs,
         tiers=tiers,
         num_slots=st.integers(4, 24),

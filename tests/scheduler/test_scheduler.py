@@ -123,7 +123,7 @@ def test_beams_are_given_up_and_branch(serve: Serve) -> None:
     assert served.free() == 64
 
 
-@pytest.mark.parametrize("fork_mode", ["lazy", "eager"])
+@pytest.mark.parametrize("fork_mode", ["lazy", "eager", "full_blocks"])
 def test_a_group_that_lost_its_blocks_regroups(serve: Serve, fork_mode: str) -> None:
     """Its prompt is computed once more, its sequences share it again, and all decode in the same step."""
     served = serve(num_blocks=9, fork_mode=fork_mode, watermark_ratio=0.0)

@@ -4,6 +4,8 @@ The bands are those of figure 15 in "Efficient Memory Management for Large Langu
 PagedAttention", SOSP 2023, for blocks of 16 tokens.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from pagedkv.config import CacheConfig, SchedulerConfig
@@ -103,6 +105,21 @@ def test_beams_share_less_when_each_goes_on_by_itself() -> None:
     samples = run(generate("alpaca", num_requests=30, seed=0, num_samples=4)).ratios()["sharing_saving"]
 
     assert 0.75 > savings[0] > savings[1] > savings[2] > samples > 0
+
+
+@pytest.mark.parametrize("kind", ["num_samples", "beam_width"])
+def test_forks_of_full_blocks_compute_the_rest_again(kind: str) -> None:
+    """Nothing is copied; samples compute what lies behind the last full block of the prompt once each."""
+    trace = generate("alpaca", num_requests=20, seed=0, **{kind: 3})
+    cache = CacheConfig(num_blocks=200_000, block_size=B, prefix_caching=False, fork_mode="full_blocks")
+
+    found = simulate(trace, cache=cache, scheduler=WHOLE)
+    lazy = simulate(trace, cache=replace(cache, fork_mode="lazy"), scheduler=WHOLE)
+
+    again = sum(2 * (each.num_prompt_tokens % B) for each in trace.requests if each.num_output_tokens > 1)
+    assert (found.cow_copies, lazy.recomputed_tokens) == (0, 0)
+    assert found.generated_tokens == lazy.generated_tokens
+    assert found.recomputed_tokens == again if kind == "num_samples" else found.recomputed_tokens > again
 
 
 def test_eager_forks_copy_at_the_fork() -> None:

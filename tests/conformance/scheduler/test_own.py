@@ -41,6 +41,13 @@ class LastComeForAWhile(PagedKVSchedulerAdapter):
     unfair_s = 0.06
 
 
+class SharesFullBlocks(PagedKVSchedulerAdapter):
+    """Samples share full blocks only, and compute the rest of their prompt by themselves."""
+
+    features = _PRIORITY
+    fork_mode = "full_blocks"
+
+
 class KeepsAShareFree(PagedKVSchedulerAdapter):
     """A fifth of the pool is there for growth only, and nobody is overtaken."""
 
@@ -132,6 +139,12 @@ class TestLastComeForAWhile(OwnConformance):
     """With a bound of waits."""
 
     adapter = LastComeForAWhile
+
+
+class TestSharesFullBlocks(OwnConformance):
+    """Without copies."""
+
+    adapter = SharesFullBlocks
 
 
 class TestKeepsAShareFree(OwnConformance):

@@ -61,7 +61,7 @@ def test_beams_equal_those_of_transformers(
     """All searches at once, with ample blocks, with preemptions, and with copies at the fork."""
     expected = [beams_of_transformers(folder_of(name), prompt, ends) for prompt in prompts(PROMPTS)]
     params = SamplingParams(max_tokens=COUNT, beam_width=BEAMS, n=BEAMS, stop_token_ids=ends)
-    for settings in ({}, TIGHT, {"cache": {"fork_mode": "eager"}}):
+    for settings in ({}, TIGHT, {"cache": {"fork_mode": "eager"}}, {"cache": {"fork_mode": "full_blocks"}}):
         engine = engine_of(name, **settings)
         outputs = engine.generate(prompts(PROMPTS), params)
         stats, pool = engine.stats(), engine.scheduler.cache.pool
