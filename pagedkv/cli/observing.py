@@ -3,8 +3,6 @@
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pagedkv.config import OffloadConfig
     from pagedkv.pitfalls import Finding
     from pagedkv.recording import RunRecorder
@@ -26,7 +24,7 @@ def sink_for(scheduler: "Scheduler", offload: "OffloadConfig | None", *, is_reco
     return StepLog(scheduler.cache, scheduler=scheduler.config, offload=offload)
 
 
-def findings_of(sink: "Sink", record: str | None, about: dict[str, object]) -> "Sequence[Finding]":
+def findings_of(sink: "Sink", record: str | None, about: dict[str, object]) -> "list[Finding]":
     """What detectors say of a run; it is recorded, if it is to be."""
     from pagedkv.pitfalls import detect
     from pagedkv.recording import RunRecorder
@@ -34,6 +32,6 @@ def findings_of(sink: "Sink", record: str | None, about: dict[str, object]) -> "
     if record is None or not isinstance(sink, RunRecorder):
         return detect(sink.window())
     names = ("mode", "trace", "format", "device_profile", "model_shape", "num_devices", "time_scale", "seed")
-    found = sink.write(record, **{name: about[name] for name in names}).findings
+    found = list(sink.write(record, **{name: about[name] for name in names}).findings)
     about["record"] = record
     return found
