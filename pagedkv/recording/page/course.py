@@ -36,12 +36,12 @@ def course_plots(record: RunRecord, axis: TimeAxis) -> Iterator[Markup]:
     binned = record.steps.coarser(_MOST_BINS)
     edges = [axis(record.start_ns), *map(axis, binned.maxima["now_ns"])]
     yield _fragmentation(record, axis)
-    yield _batches(binned, edges, axis)
-    yield _step_times(binned, edges, axis)
-    yield _copies(binned, edges, axis)
     yield _scatter(record, axis)
+    yield _copies(binned, edges, axis)
+    yield _batches(binned, edges, axis)
     if record.looks.moved_bytes:
         yield _traffic(record, axis)
+    yield _step_times(binned, edges, axis)
 
 
 def _fragmentation(record: RunRecord, axis: TimeAxis) -> Markup:

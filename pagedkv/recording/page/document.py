@@ -39,16 +39,15 @@ def _sections(record: RunRecord) -> Iterator[Markup]:
         yield element("p", "The run has no step: there is nothing to plot.")
     else:
         axis = time_axis(record)
-        yield element("h2", "The run over time", id="plots")
+        yield element("h2", "The run", id="plots")
         yield element(
             "div",
             *timeline_plot(record, axis),
             *pool_plots(record, axis),
             *course_plots(record, axis),
+            *distribution_plots(record),
             class_="grid-plots",
         )
-        yield element("h2", "How long it took")
-        yield element("div", *distribution_plots(record), class_="grid-plots")
     yield element("h2", "Settings")
     yield element("div", *_settings(record), class_="settings")
 
@@ -59,8 +58,8 @@ def _about(record: RunRecord) -> Markup:
     }
     if record.num_examined < record.num_steps:
         facts["examined"] = f"the last {record.num_examined:,} of {record.num_steps:,} steps"
-    rows = (joined(element("dt", name), element("dd", text)) for name, text in facts.items() if text)
-    return element("dl", *rows, class_="facts") if facts else Markup("")
+    rows = (element("div", element("dt", name), element("dd", text)) for name, text in facts.items() if text)
+    return element("dl", *rows, class_="evidence") if facts else Markup("")
 
 
 def _tiles(record: RunRecord) -> Iterator[tuple[str, str]]:
