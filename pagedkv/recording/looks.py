@@ -42,7 +42,7 @@ LOOK_COLUMNS = (
 ROUTES: tuple[Route, ...] = ("page_out", "page_in", "spill", "fetch")
 
 _MOST_CELLS = 256
-_MOST_LOOKS = 256
+_MOST_LOOKS = 192
 _PER_MILLION = 10**6
 _FREE, _CACHED, _IN_USE, _SHARED = range(4)
 _LETTERS = tuple(CELL_STATES)
@@ -78,7 +78,7 @@ class _Look:
 
 
 class LooksFold:
-    """Looks at a cache every so many steps, and twice as seldom whenever there are too many looks.
+    """Looks at a cache every so many steps, and when it is empty; the more steps there are, the more seldom.
 
     Args:
         cache: the cache.
@@ -88,16 +88,25 @@ class LooksFold:
     def __init__(self, cache: BlockManager, moved: OffloadFold | None) -> None:
         self._cache, self._moved = cache, moved
         self._steps_between = 1
+        self._emptied = 0  # steps until it was seen empty for the last time
         self._kept: list[_Look] = []
         self._starts = _cell_starts(cache.config.num_blocks)
 
-    def step(self, num_steps: int, now_ns: int) -> None:
-        """So many steps have ended before this one; look, if it is time to."""
-        if num_steps % self._steps_between:
-            return
+    def begin(self, num_steps: int, now_ns: int) -> None:
+        """A step begins, and so many have ended before it; look, if it is time to."""
+        if num_steps % self._steps_between == 0:
+            self._look_now(num_steps, now_ns)
+
+    def end(self, num_steps: int, now_ns: int) -> None:
+        """So many steps have ended; look, if nothing is left that the next one could be for."""
+        if not self._cache.num_sequences and num_steps - self._emptied >= self._steps_between:
+            self._emptied = num_steps
+            self._look_now(num_steps, now_ns)
+
+    def _look_now(self, num_steps: int, now_ns: int) -> None:
         self._kept.append(self._look(num_steps, now_ns))
         if len(self._kept) > _MOST_LOOKS:
-            del self._kept[1::2]
+            self._kept = _thinned(self._kept)
             self._steps_between *= 2
 
     def as_looks(self) -> Looks:
@@ -136,6 +145,16 @@ class LooksFold:
             () if self._moved is None else tuple(self._moved.as_stats().num_bytes[each] for each in ROUTES)
         )
         return _Look(row, _cells(states, self._starts), _classes(ref_counts), moved)
+
+
+def _thinned(looks: list[_Look]) -> list[_Look]:
+    """Some of them, spread over time: none that is soon after the one before and soon before the next."""
+    span_ns = (looks[-1].row[0] - looks[0].row[0]) * 4 // _MOST_LOOKS
+    kept = looks[:1]
+    for each, after in zip(looks[1:], [*looks[2:], looks[-1]], strict=True):
+        if each.row[0] - kept[-1].row[0] >= span_ns or after.row[0] - each.row[0] >= span_ns:
+            kept.append(each)
+    return kept
 
 
 def _cell_starts(num_blocks: int) -> Int64s:

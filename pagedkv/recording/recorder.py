@@ -29,7 +29,7 @@ class RunRecorder:
     """A sink that remembers a run in bounded memory, whatever its length.
 
     Attach it to `Scheduler.events`. Of the last 262 144 steps it keeps everything, for the detectors (70 MB);
-    of all steps sums and maxima over at most 1024 bins, at most 257 looks at the cache, and histograms.
+    of all steps sums and maxima over at most 1024 bins, at most 192 looks at the cache, and histograms.
 
     Args:
         scheduler: whose run it is.
@@ -108,9 +108,10 @@ class RunRecorder:
 
     def _scheduled(self, e: ev.StepScheduled) -> None:
         if e.batch_size:
-            self._looks.step(self._log.num_steps, e.now_ns)
+            self._looks.begin(self._log.num_steps, e.now_ns)
 
     def _committed(self, e: ev.StepCommitted) -> None:
+        self._looks.end(self._log.num_steps, e.now_ns)
         self._histograms["step_ns"].add(np.array([e.duration_ns]))
         if len(e.first_token_ns):
             self._histograms["ttft_ns"].add(e.first_token_ns)

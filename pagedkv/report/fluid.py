@@ -23,6 +23,7 @@ __all__ = [
     "line",
     "steps",
     "swatch",
+    "treads",
 ]
 
 ACROSS = 1000.0
@@ -117,9 +118,14 @@ def line(style: str, places: Iterable[tuple[float, float]]) -> Markup:
 
 
 def steps(style: str, edges: Sequence[float], heights: Sequence[float]) -> Markup:
-    """A line of treads: each height holds from its edge to the next; one more edge than heights."""
-    treads = zip(edges, edges[1:], heights, strict=False)
-    return line(style, [place for left, right, at in treads for place in ((left, at), (right, at))])
+    """A line of `treads`."""
+    return line(style, treads(edges, heights))
+
+
+def treads(edges: Sequence[float], heights: Sequence[float]) -> list[tuple[float, float]]:
+    """Places of stairs: each height holds from its edge to the next; one more edge than heights."""
+    flat = zip(edges, edges[1:], heights, strict=False)
+    return [place for left, right, at in flat for place in ((left, at), (right, at))]
 
 
 def area(style: str, upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]]) -> Markup:

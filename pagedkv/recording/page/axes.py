@@ -9,7 +9,7 @@ from pagedkv.report.axis import Scale
 from pagedkv.report.fluid import ACROSS
 from pagedkv.report.numbers import round_duration
 
-__all__ = ["Ticks", "TimeAxis", "count_axis", "log_durations", "size_axis", "time_axis"]
+__all__ = ["Ticks", "TimeAxis", "count_axis", "log_durations", "look_edges", "size_axis", "time_axis"]
 
 Ticks = Sequence[tuple[float, str]]
 
@@ -45,6 +45,11 @@ def time_axis(record: RunRecord) -> TimeAxis:
     labels = Scale(0, seconds / size, 0, ACROSS).labelled_ticks(_MOST_X)
     ticks = [(at * size, f"{text}\N{NO-BREAK SPACE}{unit}") for at, text in labels]
     return TimeAxis(Scale(0, seconds, 0, ACROSS), ticks, record.start_ns)
+
+
+def look_edges(record: RunRecord, axis: TimeAxis) -> list[float]:
+    """Where each look begins to hold, in units of a panel, and where the last one ends."""
+    return [*map(axis, record.looks.columns["now_ns"]), axis(record.stop_ns)]
 
 
 def count_axis(

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from pagedkv.events import Route
 from pagedkv.recording.bins import BinnedSteps
-from pagedkv.recording.page.axes import TimeAxis, count_axis, size_axis
+from pagedkv.recording.page.axes import TimeAxis, count_axis, look_edges, size_axis
 from pagedkv.recording.run import RunRecord
-from pagedkv.report.fluid import Panel, area, bars, fluid_figure, legend, line, steps
+from pagedkv.report.fluid import Panel, area, bars, fluid_figure, legend, steps, treads
 from pagedkv.report.html import Markup
 from pagedkv.report.numbers import byte_count, count, duration, percent
 
@@ -45,7 +45,7 @@ def course_plots(record: RunRecord, axis: TimeAxis) -> Iterator[Markup]:
 
 
 def _fragmentation(record: RunRecord, axis: TimeAxis) -> Markup:
-    times = [axis(at) for at in record.looks.columns["now_ns"]]
+    edges = look_edges(record, axis)
     ratios = [ppm / _PER_MILLION for ppm in record.looks.columns["fragmentation_ppm"]]
     must = _unavoidable(record, ratios)
     size = (record.settings["cache"] or {})["block_size"]
@@ -53,10 +53,8 @@ def _fragmentation(record: RunRecord, axis: TimeAxis) -> Markup:
     mean, mean_must = (sum(each) / max(1, len(each)) for each in (ratios, must))
     fair = min(size, FAIR_BLOCK_SIZE)
     shapes = [
-        area(
-            "band", [(at, y(low)) for at, low in zip(times, must, strict=True)], [(at, y(0)) for at in times]
-        ),
-        line("line a", [(at, y(ratio)) for at, ratio in zip(times, ratios, strict=True)]),
+        area("band", treads(edges, [y(each) for each in must]), treads(edges, [y(0)] * len(must))),
+        steps("line a", edges, [y(each) for each in ratios]),
     ]
     return fluid_figure(
         "Fragmentation",
@@ -143,11 +141,11 @@ def _copies(binned: BinnedSteps, edges: Sequence[float], axis: TimeAxis) -> Mark
 
 def _scatter(record: RunRecord, axis: TimeAxis) -> Markup:
     columns = record.looks.columns
-    times = [axis(at) for at in columns["now_ns"]]
+    edges = look_edges(record, axis)
     tables = [milli / 1000 for milli in columns["mean_table_run_milli"]]
     panels = [
-        _lined(times, tables, _LOW, "blocks in a row inside a block table, mean", "line a"),
-        _lined(times, columns["longest_free_run"], _LOW, "longest row of free blocks", "line b"),
+        _lined(edges, tables, _LOW, "blocks in a row inside a block table, mean", "line a"),
+        _lined(edges, columns["longest_free_run"], _LOW, "longest row of free blocks", "line b"),
     ]
     return fluid_figure(
         "How scattered blocks are",
@@ -164,7 +162,7 @@ def _traffic(record: RunRecord, axis: TimeAxis) -> Markup:
     now, moved = looks.columns["now_ns"], looks.moved_bytes
     used = {route: rates for route in _ROUTES if any(rates := _rates(now, moved[route]))}
     y, ticks = size_axis(max([1.0, *(max(each) for each in used.values())]), _HEIGHT, _unit_in(_RATE_UNITS))
-    edges = [axis(at) for at in now]
+    edges = look_edges(record, axis)
     styles = dict(zip(_ROUTES, ("line a", "line b", "line c", "line d"), strict=True))
     shapes = [steps(styles[route], edges, [y(each) for each in rates]) for route, rates in used.items()]
     pages = looks.columns["num_host_pages"]
@@ -208,10 +206,10 @@ def _panel(
     return Panel(height=height, y=y, y_ticks=ticks, shapes=shapes, name=name)
 
 
-def _lined(times: Sequence[float], values: Sequence[float], height: float, name: str, style: str) -> Panel:
+def _lined(edges: Sequence[float], values: Sequence[float], height: float, name: str, style: str) -> Panel:
     y, ticks = count_axis(max([*values, 1]), height, count, most=2)
-    places = [(at, y(each)) for at, each in zip(times, values, strict=True)]
-    return Panel(height=height, y=y, y_ticks=ticks, shapes=[line(style, places)], name=name)
+    shapes = [steps(style, edges, [y(each) for each in values])]
+    return Panel(height=height, y=y, y_ticks=ticks, shapes=shapes, name=name)
 
 
 def _filled(style: str, edges: Sequence[float], heights: Sequence[float], bottom: float) -> Markup:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from pagedkv.recording.looks import REF_COUNTS, Looks
-from pagedkv.recording.page.axes import TimeAxis, count_axis
+from pagedkv.recording.page.axes import TimeAxis, count_axis, look_edges
 from pagedkv.recording.run import RunRecord
 from pagedkv.report.axis import Scale
-from pagedkv.report.fluid import ACROSS, Panel, area, fluid_figure, legend
+from pagedkv.report.fluid import ACROSS, Panel, area, fluid_figure, legend, treads
 from pagedkv.report.html import Markup, element, void
 from pagedkv.report.numbers import count, percent
 
@@ -21,8 +21,6 @@ _KEYS = (
 )
 _HEIGHT = 150.0
 _MAP_HEIGHT = 256.0
-_MOST_COLUMNS = 160
-_X_UNITS = 2000
 
 
 def pool_plots(record: RunRecord, axis: TimeAxis) -> Iterator[Markup]:
@@ -34,14 +32,13 @@ def pool_plots(record: RunRecord, axis: TimeAxis) -> Iterator[Markup]:
 
 def _map(record: RunRecord, axis: TimeAxis) -> Markup:
     looks, num_blocks = record.looks, _num_blocks(record)
-    stride = -(-len(looks) // _MOST_COLUMNS) or 1
-    cells, edges = looks.cells[::stride], _edges(looks, axis, record.stop_ns, stride)
+    cells, edges = looks.cells, look_edges(record, axis)
     num_cells = len(cells[0]) if cells else 1
     whole = element(
         "svg",
-        void("rect", class_="free", width=_X_UNITS, height=num_cells),
+        void("rect", class_="free", width=ACROSS, height=num_cells),
         *(_runs(letter, style, cells, edges) for letter, style in _STATES),
-        viewBox=f"0 0 {_X_UNITS} {num_cells}",
+        viewBox=f"0 0 {ACROSS:g} {num_cells}",
         preserveAspectRatio="none",
         class_="map",
         width=ACROSS,
@@ -65,15 +62,18 @@ def _map(record: RunRecord, axis: TimeAxis) -> Markup:
 
 def _runs(letter: str, style: str, cells: Sequence[str], edges: Sequence[float]) -> Markup:
     """All cells of a state as strokes along time, one for each stretch in which a cell stays in it."""
-    strokes: list[str] = []
-    xs = [round(at * _X_UNITS / ACROSS) for at in edges]
+    xs = [round(at) for at in edges]
+    strokes = []
     for place, row in enumerate(map("".join, zip(*cells, strict=True))):
-        start = row.find(letter)
+        start, before = row.find(letter), None
         while start >= 0:
             stop = len(row) - len(row[start:].lstrip(letter))
-            strokes.append(f"M{xs[start]} {place}.5H{xs[stop]}")
-            start = row.find(letter, stop)
-    return void("path", class_=f"m {style}", d="".join(strokes)) if strokes else Markup("")
+            move = f"M{xs[start]} {place}" if before is None else f"m{xs[start] - before} 0"
+            strokes.append(f"{move}h{xs[stop] - xs[start]}")
+            start, before = row.find(letter, stop), xs[stop]
+    if not strokes:
+        return Markup("")
+    return void("path", class_=f"m {style}", d="".join(strokes), transform="translate(0 .5)")
 
 
 def _by_state(record: RunRecord, axis: TimeAxis) -> Markup:
@@ -86,7 +86,7 @@ def _by_state(record: RunRecord, axis: TimeAxis) -> Markup:
         "Blocks by state",
         f"Blocks of {num_blocks:,} when a step began. What is not coloured is free and has no content.",
         f"Blocks by state over time. {_mean_shares(record.looks, num_blocks)}",
-        Panel(height=_HEIGHT, y=y, y_ticks=ticks, shapes=_stacked(layers, _times(record.looks, axis), y)),
+        Panel(height=_HEIGHT, y=y, y_ticks=ticks, shapes=_stacked(layers, look_edges(record, axis), y)),
         x=axis.scale,
         x_ticks=axis.ticks,
         keys=legend(*_KEYS[:3]),
@@ -108,34 +108,23 @@ def _ref_counts(record: RunRecord, axis: TimeAxis) -> Markup:
         "Blocks in use when a step began, by how many sequences refer to them. "
         f"Most references that a block gained: {max(most, default=0) or 1}.",
         f"Blocks by reference count over time. {told}",
-        Panel(height=_HEIGHT, y=y, y_ticks=ticks, shapes=_stacked(layers, _times(record.looks, axis), y)),
+        Panel(height=_HEIGHT, y=y, y_ticks=ticks, shapes=_stacked(layers, look_edges(record, axis), y)),
         x=axis.scale,
         x_ticks=axis.ticks,
         keys=legend(*keys),
     )
 
 
-def _stacked(layers: Sequence[tuple[str, Sequence[int]]], times: Sequence[float], y: Scale) -> list[Markup]:
+def _stacked(layers: Sequence[tuple[str, Sequence[int]]], edges: Sequence[float], y: Scale) -> list[Markup]:
     """Areas on top of each other, the first one below."""
-    below = [0] * len(times)
+    below = [0] * len(layers[0][1])
     shapes = []
     for style, values in layers:
         above = [low + value for low, value in zip(below, values, strict=True)]
-        upper, lower = (
-            [(at, y(height)) for at, height in zip(times, each, strict=True)] for each in (above, below)
-        )
+        upper, lower = (treads(edges, [y(height) for height in each]) for each in (above, below))
         shapes += [area(style, upper, lower)] if any(values) else []
         below = above
     return shapes
-
-
-def _edges(looks: Looks, axis: TimeAxis, stop_ns: int, stride: int) -> list[float]:
-    """Where the columns of the map begin, and where the last one ends."""
-    return [axis(at) for at in looks.columns["now_ns"][::stride]] + [axis(stop_ns)]
-
-
-def _times(looks: Looks, axis: TimeAxis) -> list[float]:
-    return [axis(at) for at in looks.columns["now_ns"]]
 
 
 def _mean_shares(looks: Looks, num_blocks: int) -> str:
