@@ -106,7 +106,8 @@ class LooksFold:
     def _look_now(self, num_steps: int, now_ns: int) -> None:
         self._kept.append(self._look(num_steps, now_ns))
         if len(self._kept) > _MOST_LOOKS:
-            self._kept = _thinned(self._kept)
+            kept = _thinned(self._kept)
+            self._kept = kept if len(kept) <= _MOST_LOOKS else kept[::2]
             self._steps_between *= 2
 
     def as_looks(self) -> Looks:
@@ -149,7 +150,7 @@ class LooksFold:
 
 def _thinned(looks: list[_Look]) -> list[_Look]:
     """Some of them, spread over time: none that is soon after the one before and soon before the next."""
-    span_ns = (looks[-1].row[0] - looks[0].row[0]) * 4 // _MOST_LOOKS
+    span_ns = (looks[-1].row[0] - looks[0].row[0]) * 2 // _MOST_LOOKS
     kept = looks[:1]
     for each, after in zip(looks[1:], [*looks[2:], looks[-1]], strict=True):
         if each.row[0] - kept[-1].row[0] >= span_ns or after.row[0] - each.row[0] >= span_ns:

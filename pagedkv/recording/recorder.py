@@ -5,8 +5,6 @@ from dataclasses import asdict
 from os import PathLike, fspath
 from typing import Any
 
-import numpy as np
-
 from pagedkv import events as ev
 from pagedkv.config import OffloadConfig
 from pagedkv.offload.stats import OffloadFold
@@ -112,7 +110,6 @@ class RunRecorder:
 
     def _committed(self, e: ev.StepCommitted) -> None:
         self._looks.end(self._log.num_steps, e.now_ns)
-        self._histograms["step_ns"].add(np.array([e.duration_ns]))
         if len(e.first_token_ns):
             self._histograms["ttft_ns"].add(e.first_token_ns)
         if len(e.gaps_ns):
@@ -121,8 +118,11 @@ class RunRecorder:
             self._bin()
 
     def _bin(self) -> None:
-        self._bins.add(self._log.window(self._log.num_steps - self._num_binned))
+        """Take the steps since the last time."""
+        window = self._log.window(self._log.num_steps - self._num_binned)
         self._num_binned = self._log.num_steps
+        self._bins.add(window)
+        self._histograms["step_ns"].add(window["duration_ns"])
 
     def _timeline(self, window: StatsWindow) -> list[Episode]:
         first = self._log.num_steps - len(window)
