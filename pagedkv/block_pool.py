@@ -1,5 +1,6 @@
 """Who holds which block: allocation, release, sharing, and marks for content worth keeping."""
 
+import copy
 from array import array
 from collections.abc import Callable, Iterable
 
@@ -103,6 +104,18 @@ class BlockPool(FreeQueue):
         """Lengths of the maximal runs of free blocks with consecutive ids, in id order. O(num_blocks)."""
         edges = np.flatnonzero(np.diff(self._state_v < 0, prepend=False, append=False))
         return edges[1::2] - edges[::2]
+
+    def free_order(self) -> Int64s:
+        """Free blocks in the order in which they will be handed out. O(num_blocks)."""
+        positions = np.arange(self._head, self._tail) & self._mask
+        window = self._queue_v[positions]
+        return np.asarray(window[self._state_v[window] == ~positions])
+
+    def copied(self) -> "BlockPool":
+        """The pool as it is now, in arrays of its own, for whoever looks at it later; it tells nobody."""
+        other = copy.copy(self)
+        other._part()  # noqa: SLF001 - a copy of its own
+        return other
 
     # ---- handing out and taking back
 
@@ -256,6 +269,14 @@ class BlockPool(FreeQueue):
 
     # ---- how
 
+    def _part(self) -> None:
+        """Have nothing in common any more with what this is a copy of."""
+        self.events, self.on_evict = EventStream(), None
+        self._queue, self._state = self._queue[:], self._state[:]
+        self._queue_v, self._state_v = as_vector(self._queue), as_vector(self._state)
+        self._cached = bytearray(self._cached)
+        self._cached_v = np.frombuffer(self._cached, np.bool_)
+
     def _evict(self, ids: "array[int]") -> int:
         """Take the mark from the cached blocks among those just handed out; returns how many they were."""
         num_cached = self._count_cached(ids)
@@ -265,7 +286,11 @@ class BlockPool(FreeQueue):
             self._cached_v[evicted] = False
             self._num_evictable -= num_cached
             if self.on_evict is not None:
-                self.on_evict(evicted)
+                try:
+                    self.on_evict(evicted)
+                except BaseException:  # an interrupt, say: nobody has the blocks
+                    self.free(ids)
+                    raise
         return num_cached
 
     def _queued_last(self, n: int) -> "array[int]":

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from typing import Literal, get_args
 
 from pagedkv.checks import require_bool, require_int, require_number
@@ -24,6 +24,8 @@ PrefixKeys = Literal["tokens", "ids"]
 EvictionPolicy = Literal["lru", "arc", "fifo"]
 
 _MAX_BYTES = 2**63 - 1
+_MOST_THREADS = 1024
+_LONGEST_MS = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,9 @@ class SchedulerConfig:
             some day, and "lifo" and "priority" end as "fcfs".
         batch_merge_window_ms: how long an arrival waits for others, so that their prompts are computed
             together and the batch grows at once. A full batch, or a full step of tokens, does not wait.
+        batch_period_ms: steps begin at multiples of this time only, so that tokens come evenly whatever a
+            step waits for within it, and arrivals join together; 0 for at once. A step waits for the next
+            multiple, so that throughput falls as far as steps are shorter.
         length_buckets: upper bounds of prompt lengths, ascending. A step begins prompts of one bucket only,
             that of the first in line, so that short prompts do not wait for a long one's step.
         adaptive_batch_size: after a preemption, let only as many sequences run as ran on average, and then
@@ -102,6 +107,7 @@ class SchedulerConfig:
     max_overtakes: int = 8
     max_wait_ms: float | None = 60_000.0
     batch_merge_window_ms: float = 0.0
+    batch_period_ms: float = 0.0
     length_buckets: tuple[int, ...] = ()
     adaptive_batch_size: bool = False
     batch_average_steps: int = 32
@@ -120,7 +126,8 @@ class SchedulerConfig:
             require_bool(name, getattr(self, name))
         _require_choice("policy", self.policy, get_args(Policy))
         require_number("watermark_ratio", self.watermark_ratio, 0, 1)
-        require_number("batch_merge_window_ms", self.batch_merge_window_ms, 0, math.inf)
+        for name in ("batch_merge_window_ms", "batch_period_ms"):
+            require_number(name, getattr(self, name), 0, math.inf)
         if self.max_wait_ms is not None:
             require_number("max_wait_ms", self.max_wait_ms, 0, math.inf)
         bounds = self.length_buckets
@@ -140,7 +147,10 @@ class OffloadConfig:
             far as there is room that nobody needs;
             0 for none.
         io_threads: threads that read and write the file.
-        io_streams: streams that copy between device and host, beside the one that computes.
+        io_streams: streams that copy between device and host, beside the one that computes. With 1, both
+            directions take turns; with 0, copies are steps' own, which wait for them.
+        deferred_events: look between steps which pages have come. Without, a step waits, in the order of its
+            stream, for all pages that were asked for before it.
         nvme_path: folder of the file; None for no file.
         nvme_bytes: size of the file at most.
         policy: which pages give way. "lru": those used longest ago. "arc": likewise, but pages that came
@@ -159,6 +169,7 @@ class OffloadConfig:
     prefetch_blocks: int = 4096
     io_threads: int = 4
     io_streams: int = 2
+    deferred_events: bool = True
     nvme_path: str | PathLike[str] | None = None
     nvme_bytes: int = 0
     policy: EvictionPolicy = "lru"
@@ -167,19 +178,29 @@ class OffloadConfig:
     page_in_timeout_ms: float = 2_000.0
 
     def __post_init__(self) -> None:
-        for name in ("io_threads", "io_streams", "queue_depth"):
-            require_int(name, getattr(self, name), 1)
+        require_int("io_threads", self.io_threads, 1, _MOST_THREADS)
+        require_int("io_streams", self.io_streams, 0, _MOST_THREADS)
+        require_int("queue_depth", self.queue_depth, 1)
         require_int("prefetch_blocks", self.prefetch_blocks, 0)
         require_int("nvme_bytes", self.nvme_bytes, 0, _MAX_BYTES)
         if self.pinned_bytes is not None:
             require_int("pinned_bytes", self.pinned_bytes, 0, _MAX_BYTES)
-        require_bool("direct_io", self.direct_io)
+        for name in ("direct_io", "deferred_events"):
+            require_bool(name, getattr(self, name))
         _require_choice("policy", self.policy, get_args(EvictionPolicy))
-        require_number("page_in_timeout_ms", self.page_in_timeout_ms, 0, math.inf)
-        if self.nvme_path is not None and not self.nvme_bytes:
-            raise ConfigError("nvme_path is set and nvme_bytes is 0: say how large the file may become")
+        require_number("page_in_timeout_ms", self.page_in_timeout_ms, 0, _LONGEST_MS)
+        if self.nvme_path is not None:
+            _require_path("nvme_path", self.nvme_path)
+            if not self.nvme_bytes:
+                raise ConfigError("nvme_path is set and nvme_bytes is 0: say how large the file may become")
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+
+
+def _require_path(name: str, value: object) -> None:
+    path = fspath(value) if isinstance(value, (str, PathLike)) else None
+    if not isinstance(path, str) or not path:
+        raise ConfigError(f"{name} is {value!r}; it must be the path of a folder, or None")

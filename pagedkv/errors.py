@@ -24,6 +24,8 @@
     ├── OffloadError
     │   ├── PageInTimeout
     │   └── CorruptPage
+    ├── EngineUnreachable                   no engine answers at a socket
+    ├── SnapshotError (ValueError)          a snapshot that cannot be read, or of another version
     ├── TraceFormatError (ValueError)
     ├── RecordError (ValueError)            a file that is no record of a run, or cannot be one
     └── BaselineError
@@ -44,6 +46,7 @@ __all__ = [
     "DoubleFree",
     "DuplicateRequest",
     "DuplicateSequence",
+    "EngineUnreachable",
     "IncomparableBaseline",
     "InvalidLogits",
     "InvalidRequest",
@@ -59,6 +62,7 @@ __all__ = [
     "RecordError",
     "RefCountUnderflow",
     "RequestRefused",
+    "SnapshotError",
     "TokenizerMissing",
     "TraceFormatError",
     "UnknownBlock",
@@ -226,6 +230,14 @@ class PageInTimeout(OffloadError):
 
 class CorruptPage(OffloadError):
     """The bytes of a stored block are not the bytes that were stored."""
+
+
+class EngineUnreachable(PagedKVError):
+    """No engine answers at a socket: nobody does, or something else."""
+
+
+class SnapshotError(PagedKVError, ValueError):
+    """A snapshot that cannot be read: not JSON, broken off, or of another version."""
 
 
 class TraceFormatError(PagedKVError, ValueError):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from pagedkv import BlockManager, CacheConfig
@@ -15,9 +16,12 @@ from pagedkv.events import (
     RequestHeld,
     RequestPreempted,
     RequestStarted,
+    StepCommitted,
+    StepCompiled,
     StepScheduled,
+    StreamAwaited,
 )
-from pagedkv.logs import CacheLog, OffloadLog, SchedulerLog, attach_if_asked
+from pagedkv.logs import CacheLog, OffloadLog, SchedulerLog, StepTimeLog, attach_if_asked
 
 
 def run(cache: BlockManager) -> None:
@@ -183,4 +187,78 @@ def test_lines_about_pages_are_exact(caplog: pytest.LogCaptureFixture) -> None:
         ("WARNING", "[Offload] Page-in stall"),
         ("WARNING", "[Offload] Throttling IO thread"),
         ("WARNING", "[Offload] fetch of 1 pages failed: page 7 is not what was stored"),
+    ]
+
+
+def step(log: StepTimeLog, ms: float, **sizes: int) -> None:
+    """A step of 32 sequences, or of these sizes, takes so many milliseconds."""
+    usual = {"batch_size": 32, "num_decodes": 32, "num_prefill_tokens": 0, "num_kv_tokens": 9_000}
+    log(
+        StepScheduled(
+            now_ns=0,
+            num_copies=0,
+            num_preempted=0,
+            num_running=1,
+            num_waiting=0,
+            longest_wait_ns=0,
+            **(usual | sizes),
+        )
+    )
+    nothing = np.empty(0, np.int64)
+    log(StepCommitted(0, round(ms * 1e6), 32, nothing, nothing))
+
+
+def test_a_step_that_takes_much_longer_than_like_ones_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Its number, from 1, with the median of the last like ones; a prompt is not like a decode."""
+    log = StepTimeLog()
+    with caplog.at_level("INFO", logger="pagedkv"):
+        for _ in range(40):
+            step(log, 9.1)
+        for _ in range(20):
+            step(log, 300, batch_size=33, num_prefill_tokens=2_000)
+        for _ in range(82):
+            step(log, 9.1)
+        step(log, 28.2)
+        assert [record.message for record in caplog.records] == []
+        step(log, 112)
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("WARNING", "[Engine] Step 144 took 112.0 ms (p50 9.1 ms)")
+    ]
+
+
+def test_too_few_like_steps_tell_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The first sixteen of a kind are what the others are compared with."""
+    log = StepTimeLog()
+    for _ in range(15):
+        step(log, 1)
+    step(log, 500)
+    assert not caplog.records
+    step(log, 500)
+    assert len(caplog.records) == 1
+
+
+def test_the_median_follows_the_last_steps(caplog: pytest.LogCaptureFixture) -> None:
+    """After 128 slower steps these are what is usual."""
+    log = StepTimeLog()
+    for _ in range(200):
+        step(log, 1)
+    for _ in range(200):
+        step(log, 10)
+    caplog.clear()
+    step(log, 20)
+    assert not caplog.records
+    step(log, 40)
+    assert caplog.records[0].message == "[Engine] Step 402 took 40.0 ms (p50 10.0 ms)"
+
+
+def test_what_steps_wait_for_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A wait for copies at debug level, a compilation as a warning."""
+    log = StepTimeLog()
+    with caplog.at_level("DEBUG", logger="pagedkv"):
+        log(StreamAwaited("page_in", 2_500_000))
+        log(StepCompiled(2, 4_600_000_000))
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("DEBUG", "[GPU Stream Sync] wait_event"),
+        ("DEBUG", "[Engine] A step stood still for 2.50 ms: page_in"),
+        ("WARNING", "[Engine] A step compiled 2 kernels in 4600.0 ms"),
     ]

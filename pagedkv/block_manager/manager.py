@@ -431,7 +431,11 @@ class BlockManager(CacheView):
         self.pool.require(num_new, keep=reused)
         if reused:
             self.pool.reuse(reused)
-        new = self.pool.allocate(num_new)
+        try:
+            new = self.pool.allocate(num_new)
+        except BaseException:
+            self.pool.free(reused[::-1])
+            raise
         self._place(seq_id, namespace, reused, new, num_tokens)
         return new
 

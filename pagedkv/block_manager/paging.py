@@ -131,7 +131,12 @@ class Paging:
     def keep_evicted(self, blocks: Int64s) -> None:
         """The pool has handed out blocks with cached content: keep what the tiers take, forget the rest."""
         keys = self._keys
-        pages = self._tiers.demote(blocks, None if keys is None else keys.of(blocks))
+        try:
+            pages = self._tiers.demote(blocks, None if keys is None else keys.of(blocks))
+        except BaseException:
+            unregister(self._pool, self._index, blocks, len(blocks), self._tiers)
+            self._forget_dropped()
+            raise
         kept = pages >= 0
         self._replace(blocks[kept], pages[kept])
         refused = blocks[~kept]
@@ -189,7 +194,11 @@ class Paging:
         self._pool.share([one.block for one in others])
         held[is_page & ~is_new] = [one.block for one in others]
         expected_ns = self._tiers.bandwidth_ns(pages) if len(pages) else 0
-        held[is_new] = self._pool.allocate(len(pages))
+        try:
+            held[is_new] = self._pool.allocate(len(pages))
+        except BaseException:
+            self._back_out(held[~is_new], pages)
+            raise
         num_paged = len(pages) + len(others)
         page_in = PageIn(
             prefix.num_tokens,
@@ -305,6 +314,14 @@ class Paging:
         dropped = self._tiers.take_dropped()
         if len(dropped):
             unregister(self._pool, self._index, dropped, tiers=self._tiers)
+
+    def _back_out(self, held: Int64s, pages: Int64s) -> None:
+        """Drop references, and forget pages that were pinned."""
+        self._pool.free(held[::-1])
+        self._tiers.unpin(pages)
+        known = np.array([page in self._index for page in pages.tolist()], np.bool_)
+        if known.any():
+            unregister(self._pool, self._index, pages[known], tiers=self._tiers)
 
     def _start(self, page_in: PageIn, pages: Int64s, blocks: Int64s, is_ahead: bool) -> None:
         for page, block in zip(pages.tolist(), blocks.tolist(), strict=True):

@@ -1,5 +1,6 @@
 """Rows of the live sequences: block table, length and state, as arrays that grow."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -96,6 +97,18 @@ class SequenceTable:
         if len(ids) >= _FEW:  # a few are quick to look up, and should not take the place of a batch
             self._batch = (ids[:], rows)  # the caller may change its list
         return rows
+
+    def copied(self, block_size: int) -> "SequenceTable":
+        """The live sequences as they are now, in arrays of their own, for whoever looks at them later."""
+        other = copy.copy(self)
+        width = -(-int(self.num_tokens.max(initial=0)) // block_size)
+        other._part(width)  # noqa: SLF001 - a copy of its own
+        return other
+
+    def _part(self, width: int) -> None:
+        """Have nothing in common any more with what this is a copy of."""
+        self.tables, self.num_tokens = self.tables[:, :width].copy(), self.num_tokens.copy()
+        self.namespaces, self._row_of = self.namespaces.copy(), self._row_of.copy()
 
     def require_new(self, seq_id: int) -> None:
         """Check that an id can be given to a new sequence.

@@ -9,6 +9,7 @@ from pagedkv import logs
 from pagedkv.block_ids import Int32s, Int64s
 from pagedkv.block_manager import measures
 from pagedkv.block_manager.contents import TokenContents
+from pagedkv.block_manager.copied import CacheCopy
 from pagedkv.block_manager.paging import PagedPrefix, Paging
 from pagedkv.block_manager.placement import Fragmentation, PrefixHit
 from pagedkv.block_manager.sequence_table import SequenceTable
@@ -201,6 +202,20 @@ class CacheView:
         """How much of the space in use is wasted, and how scattered blocks are. O(num_blocks)."""
         return measures.fragmentation(
             self.pool, self._sequences, self._block_size, self._steps.any_waits, self._num_coming
+        )
+
+    def copied(self) -> CacheCopy:
+        """What there is now, in arrays of its own, for whoever looks at it later. O(blocks)."""
+        index = self._index
+        return CacheCopy(
+            pool=self.pool.copied(),
+            sequences=self._sequences.copied(self._block_size),
+            tree=index.copied() if isinstance(index, TokenIndex) else None,
+            block_size=self._block_size,
+            num_cached=self.num_cached_blocks,
+            num_pages=0 if self.tiers is None else self.tiers.num_kept,
+            waiting=self._steps.waiting_blocks(),
+            coming=[] if self._paging is None else self._paging.held_blocks(),
         )
 
     def check_integrity(self) -> None:

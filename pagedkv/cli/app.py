@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from pagedkv.cli import bench, generate, pitfalls, replay, workload
+from pagedkv.cli import bench, debug, doctor, generate, inspect, pitfalls, replay, top, workload
 from pagedkv.cli.command import Command
 from pagedkv.cli.installed import add_installed
 from pagedkv.cli.output import printable
@@ -26,6 +26,10 @@ COMMANDS: Mapping[str, Command] = {
     "workload": workload,
     "pitfalls": pitfalls,
     "bench": bench,
+    "doctor": doctor,
+    "inspect": inspect,
+    "debug": debug,
+    "top": top,
 }
 """The commands of this package by name, in the order in which the help lists them; others are installed."""
 

@@ -18,6 +18,9 @@ OFFLOAD: Mapping[str, str] = {
     "prefetch_blocks": "--prefetch-blocks",
     "eviction": "--eviction",
     "queue_depth": "--queue-depth",
+    "io_threads": "--io-threads",
+    "io_streams": "--io-streams",
+    "deferred_events": "--blocking-events",
 }
 """Name of each argument, and its option."""
 
@@ -34,6 +37,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--nvme-gib", dest="nvme_bytes", type=_gib, metavar="GIB", help="size of a file behind it")
     add("--prefetch-blocks", type=natural, metavar="N", help="blocks brought back before their turn")
     add("--eviction", choices=get_args(EvictionPolicy), help="which of them give way (default: lru)")
+    add("--io-threads", type=positive, metavar="N", help="threads that read and write the file")
+    add("--io-streams", type=natural, metavar="N", help="streams that copy beside steps; 0 for in steps")
+    add(
+        "--blocking-events",
+        dest="deferred_events",
+        action="store_false",
+        default=None,
+        help="steps wait for pages that are on their way",
+    )
     add("--queue-depth", type=positive, metavar="N", help="reads and writes of the file at once")
 
 

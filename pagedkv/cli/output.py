@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Line", "print_json", "print_lines", "print_rich", "print_table", "printable", "progress_bar"]
+__all__ = [
+    "Line",
+    "print_json",
+    "print_lines",
+    "print_rich",
+    "print_table",
+    "printable",
+    "progress_bar",
+    "terminal_width",
+]
 
 Line = Iterable[tuple[str, str]]
 """A line of a terminal: texts, each with a style as rich names it, or ""."""
 _WIDEST = 240
+_WITHOUT_TERMINAL = 100
 
 
 def print_json(values: Mapping[str, object]) -> None:
@@ -22,7 +32,10 @@ def print_json(values: Mapping[str, object]) -> None:
 
 
 def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and values on stdout, values to the right; colour only where the terminal has it."""
+    """Print names and values on stdout, values to the right; colour only where the terminal has it.
+
+    A name and its value stay on one line, however narrow the terminal.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -32,7 +45,7 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     table.add_column(justify="right", style="bold")
     for name, value in rows:
         table.add_row(Text(name), Text(value))
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, width=_WIDEST)
     with console.capture() as shown:  # writing is left to us: rich ends the process when a pipe breaks
         console.print(Text(printable(title), style="bold"), soft_wrap=True)
         console.print(table)
@@ -51,11 +64,18 @@ def print_lines(lines: Iterable[Line]) -> None:
     sys.stdout.write(shown.get())
 
 
-def print_rich(what: "RenderableType") -> None:
-    """Print a table of rich's on stdout, as wide as it is; colour only where the terminal has it."""
+def terminal_width() -> int:
+    """Characters in a line of stdout's terminal; 100 where there is none."""
     from rich.console import Console
 
-    console = Console(file=sys.stdout, highlight=False, width=_WIDEST)
+    return Console(file=sys.stdout).width if sys.stdout.isatty() else _WITHOUT_TERMINAL
+
+
+def print_rich(what: "RenderableType", width: int | None = None) -> None:
+    """Print something of rich's on stdout, so wide or as wide as it is; colour where the terminal has it."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False, width=width or _WIDEST)
     with console.capture() as shown:
         console.print(what, soft_wrap=True)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in shown.get().splitlines()))

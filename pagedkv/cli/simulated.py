@@ -40,10 +40,20 @@ _SCHEDULER = (
     "watermark_ratio",
     "max_wait_ms",
     "batch_merge_window_ms",
+    "batch_period_ms",
     "length_buckets",
     "adaptive_batch_size",
 )
-_TIERS = ("pinned_bytes", "nvme_bytes", "prefetch_blocks", "policy", "queue_depth")
+_TIERS = (
+    "pinned_bytes",
+    "nvme_bytes",
+    "prefetch_blocks",
+    "policy",
+    "queue_depth",
+    "io_threads",
+    "io_streams",
+    "deferred_events",
+)
 _OTHERS = (
     "device_profile",
     "model_shape",
@@ -57,6 +67,7 @@ _OTHERS = (
     "sample_interval_ms",
     "seed",
     "record",
+    "no_warm_up",
 )
 
 
@@ -82,6 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--sample-interval-ms", type=positive, metavar="MS", help="between entries of the series in --json")
     add("--seed", type=natural, metavar="N", help="of what beams choose from (default: 0)")
     add("--record", metavar="RUN.json", help="remember the run there, for `pagedkv report RUN.json`")
+    add("--no-warm-up", action="store_true", default=None, help="compile kernels in the steps that need them")
     group = parser.add_argument_group("scheduler of the simulated mode", "defaults: those of SchedulerConfig")
     add = group.add_argument
     add("--max-batch-tokens", type=positive, metavar="N", help="tokens that a step computes")
@@ -92,6 +104,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--max-wait-ms", type=_from_0, metavar="MS", help="who has waited longer goes first")
     add("--merge-window-ms", dest="batch_merge_window_ms", type=_from_0, metavar="MS",
         help="an arrival waits so long for others")  # fmt: skip
+    add("--batch-period-ms", type=_from_0, metavar="MS", help="steps begin at multiples of this time")
     add(
         "--length-buckets",
         type=_ascending,
@@ -152,6 +165,7 @@ def run(
         "closed_loop": not arguments.open_loop,
         "sample_interval_ms": arguments.sample_interval_ms or 1000,
         "seed": arguments.seed or 0,
+        "warm_up": not arguments.no_warm_up,
     }
     offload = offload_config(arguments)
     sinks: list[Sink] = []

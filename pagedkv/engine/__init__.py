@@ -6,9 +6,11 @@ from pagedkv.engine.intake import AnyPrompt, ModelLimits
 from pagedkv.engine.outputs import CompletionOutput, RequestMetrics, RequestOutput
 from pagedkv.engine.stats import EngineStats
 from pagedkv.engine.streams import OutputStream
+from pagedkv.live import SECTIONS
 from pagedkv.sampling.detokenizer import Tokenizer
 
 __all__ = [
+    "SECTIONS",
     "AnyPrompt",
     "CompletionOutput",
     "Engine",

@@ -1,20 +1,22 @@
 """The core of the engine: requests come and go, and one step follows the other."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
+from pagedkv.engine import snapshot
 from pagedkv.engine.careful import CarefulTokenizer
 from pagedkv.engine.executor import Executor
 from pagedkv.engine.groups import Asked
 from pagedkv.engine.intake import AnyPrompt, Intake, ModelLimits
+from pagedkv.engine.live import LiveView, SocketPath
 from pagedkv.engine.mailboxes import Mailboxes
 from pagedkv.engine.outputs import RequestOutput
 from pagedkv.engine.registry import Registry
-from pagedkv.engine.snapshot import snapshot
 from pagedkv.engine.stats import EngineStats, StatsFold
 from pagedkv.errors import DuplicateRequest, InvalidLogits, InvalidRequest, PagedKVError
+from pagedkv.live import Gate
 from pagedkv.request import RequestId
 from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.sampling.params import SamplingParams
@@ -44,8 +46,16 @@ class EngineCore:
         tokenizer: for prompts and outputs that are text; None if there is none.
         limits: what the model takes.
         seed: makes the seeds repeat that are drawn for requests without one.
+        debug_socket: where others may look at it while it runs: the path of a Unix socket, a folder, True for
+            the usual place, False for nowhere, None for what `PAGEDKV_DEBUG_SOCKET` says.
+        metrics_address: where Prometheus finds metrics: "host:port", or ":port" for this machine alone; None
+            for nowhere.
+
+    Raises:
+        ConfigError: the socket or the address cannot be had.
 
     Attributes:
+        live: where it can be looked at: `socket_path`, `metrics_address`.
         scheduler: the scheduler. Read it freely; only the engine may call what changes it.
         tokenizer: the tokenizer.
     """
@@ -58,6 +68,8 @@ class EngineCore:
         tokenizer: Tokenizer | None = None,
         limits: ModelLimits | None = None,
         seed: int | None = None,
+        debug_socket: SocketPath = None,
+        metrics_address: str | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.tokenizer = tokenizer
@@ -73,9 +85,15 @@ class EngineCore:
         self._forsaken: deque[tuple[RequestId, deque[RequestOutput]]] = deque()
         self._idle = IdleSteps(scheduler)
         self._is_closed = False
+        self._gate = Gate()
+        self.live = LiveView(self._gate, self._copied, debug_socket, metrics_address)
         self._scheduling = nvtx_range("schedule")
         self._executing = nvtx_range("execute")
+        self._reading = nvtx_range("detokenize")
         self._committing = nvtx_range("commit")
+        self._delivering = nvtx_range("deliver")
+        self._taking = nvtx_range("intake")
+        self._awaiting_pages = nvtx_range("await pages")
 
     # ---- requests come and go
 
@@ -112,8 +130,10 @@ class EngineCore:
         self._require_open()
         chosen = self._free_id() if request_id is None else self._checked_id(request_id)
         params = SamplingParams() if params is None else params
-        taken = self._intake.take(chosen, prompt, params, priority=priority, namespace=namespace)
-        state = self.scheduler.add(taken.request)
+        with self._taking:
+            taken = self._intake.take(chosen, prompt, params, priority=priority, namespace=namespace)
+        with self._gate.lock:
+            state = self.scheduler.add(taken.request)
         asked = Asked(
             state=state,
             prompt=taken.text,
@@ -134,7 +154,7 @@ class EngineCore:
         Raises:
             UnknownRequest: it is not live.
         """
-        output = self._registry.finish(self.scheduler.abort(request_id))
+        output = self._aborted(request_id)
         if self._mail.claims(request_id):
             self._mail.deliver(output)
         return output
@@ -174,9 +194,9 @@ class EngineCore:
         self._idle.stepped(is_idle=not step and step.wake_ns is None and not step.awaits_pages)
         tiers = self.scheduler.cache.tiers
         if step.awaits_pages and tiers is not None:
-            tiers.wait(
-                _LONGEST_WAIT_S if step.wake_ns is None else min(_LONGEST_WAIT_S, self._left_s(step.wake_ns))
-            )
+            longest_s = _LONGEST_WAIT_S if step.wake_ns is None else self._left_s(step.wake_ns)
+            with self._awaiting_pages:
+                tiers.wait(min(_LONGEST_WAIT_S, longest_s))
         elif step.wake_ns is not None:
             self.scheduler.clock.sleep_until(step.wake_ns)
 
@@ -196,9 +216,16 @@ class EngineCore:
         """What was measured until now; never raises."""
         return self._stats.as_stats(self.scheduler)
 
-    def snapshot(self) -> dict[str, Any]:
-        """Configuration, blocks and live requests as JSON knows them. O(requests + blocks); never raises."""
-        return snapshot(self.scheduler)
+    def snapshot(self, sections: Sequence[str] | None = None) -> dict[str, Any]:
+        """Configuration, blocks and live requests as JSON knows them. O(requests + blocks).
+
+        Args:
+            sections: which parts, of `pagedkv.engine.SECTIONS`; None for the usual ones.
+
+        Raises:
+            InvalidRequest: there is no section of that name.
+        """
+        return self._copied(sections)()
 
     # ---- the end
 
@@ -206,8 +233,9 @@ class EngineCore:
         """Abort what is live, and give back what the executor holds; a second call does nothing."""
         if self._is_closed:
             return
+        self.live.close()
         for request_id in list(self.scheduler.requests):
-            self._registry.finish(self.scheduler.abort(request_id))
+            self._aborted(request_id)
         self._is_closed = True
         self.scheduler.events.detach(self._stats)
         try:
@@ -231,10 +259,12 @@ class EngineCore:
 
     def _advance(self) -> ScheduledStep:
         """Run one step, and deliver what it brought."""
+        if self._gate.is_asked:
+            self._gate.let_look()
         while self._forsaken:
             request_id, box = self._forsaken.popleft()
             self.forsake([request_id], box)
-        with self._scheduling:
+        with self._scheduling, self._gate.lock:
             step = self.scheduler.schedule()
         if step:
             self._run(step)
@@ -247,25 +277,28 @@ class EngineCore:
         try:
             with self._executing:
                 sampled = self._executor.execute(step)
-            result = self._registry.result(step, sampled)
+            with self._reading:
+                result = self._registry.result(step, sampled)
         except BaseException as error:
             self._failed(step)
             if isinstance(error, InvalidLogits):
                 self._give_up(error.request_ids)
             raise
-        with self._committing:
+        with self._committing, self._gate.lock:
             finished = self.scheduler.commit(step, result)
             self._registry.committed()
-        for state in finished:
-            self._mail.deliver(self._registry.finish(state))
-        for news in self._registry.news():
-            self._mail.deliver(news)
+        with self._delivering:
+            for state in finished:
+                self._mail.deliver(self._registry.finish(state))
+            for news in self._registry.news():
+                self._mail.deliver(news)
         if unreadable := self._registry.unreadable():
             self._give_up([*unreadable])
             raise _told_of(unreadable)
 
     def _failed(self, step: ScheduledStep) -> None:
-        self.scheduler.fail(step)
+        with self._gate.lock:
+            self.scheduler.fail(step)
         self._registry.failed()
         self._stats.step_failed()
 
@@ -273,7 +306,16 @@ class EngineCore:
         """Abort requests that no step can serve, and tell whoever waits for them."""
         for request_id in request_ids:
             if request_id in self.scheduler.requests:
-                self._mail.deliver(self._registry.finish(self.scheduler.abort(request_id)))
+                self._mail.deliver(self._aborted(request_id))
+
+    def _aborted(self, request_id: RequestId) -> RequestOutput:
+        with self._gate.lock:
+            state = self.scheduler.abort(request_id)
+        return self._registry.finish(state)
+
+    def _copied(self, sections: Sequence[str] | None) -> Callable[[], dict[str, Any]]:
+        """Copy what there is now; returns what makes a snapshot of it, on any thread."""
+        return snapshot.copied(self.scheduler, self._stats, sections)
 
     def _free_id(self) -> int:
         return next(number for number in self._numbers if number not in self.scheduler.requests)

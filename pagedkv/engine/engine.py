@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pagedkv.clock import Clock
     from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
+    from pagedkv.engine.live import SocketPath
     from pagedkv.pitfalls import Thresholds
     from pagedkv.recording import RunRecorder
 
@@ -49,6 +50,9 @@ class Engine(EngineCore):
         clock: "Clock | None" = None,
         seed: int | None = None,
         tensor_parallel_size: int | None = None,
+        debug_socket: "SocketPath" = None,
+        metrics_address: str | None = None,
+        warm_up: bool = True,
     ) -> "Engine":
         """An engine for a model of Hugging Face transformers. Needs torch and transformers.
 
@@ -65,12 +69,17 @@ class Engine(EngineCore):
             seed: makes the seeds repeat that are drawn for requests without one.
             tensor_parallel_size: processes that share the model; None for those that torchrun has started.
                 All of them make the same calls, in the same order.
+            debug_socket: as the constructor's.
+            metrics_address: likewise.
+            warm_up: on a GPU, compile all kernels and record CUDA graphs now. Without, the engine is there
+                sooner, kernels are compiled in the first steps that need them, and there are no graphs.
 
         Raises:
             ModelNotFound: there is no model, or no weights.
             UnsupportedModel: an architecture that cannot be served, with the reason.
             PoolTooLarge: the memory of the blocks cannot be had; says how many would fit.
-            ConfigError: a setting that cannot work, or torch or transformers is missing.
+            ConfigError: a setting that cannot work, torch or transformers is missing, or the socket or the
+                address cannot be had.
         """
         from pagedkv.engine.pretrained import load_parts
 
@@ -86,14 +95,23 @@ class Engine(EngineCore):
             clock=clock,
             seed=seed,
             tensor_parallel_size=tensor_parallel_size,
+            warm_up=warm_up,
         )
-        return cls(
-            parts.executor,
-            parts.scheduler,
-            tokenizer=parts.tokenizer,
-            limits=parts.limits,
-            seed=parts.seed,
-        )
+        try:
+            return cls(
+                parts.executor,
+                parts.scheduler,
+                tokenizer=parts.tokenizer,
+                limits=parts.limits,
+                seed=parts.seed,
+                debug_socket=debug_socket,
+                metrics_address=metrics_address,
+            )
+        except BaseException:  # a socket that cannot be had
+            if (tiers := parts.scheduler.cache.tiers) is not None:
+                tiers.close()
+            parts.executor.close()
+            raise
 
     def generate(
         self,

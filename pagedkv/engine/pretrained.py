@@ -54,6 +54,7 @@ def load_parts(
     clock: Clock | None,
     seed: int | None,
     tensor_parallel_size: int | None,
+    warm_up: bool,
 ) -> Parts:
     """Load a model, and make its cache, its scheduler and its executor. Arguments as `from_pretrained`'s.
 
@@ -80,8 +81,8 @@ def load_parts(
     if ranks is not None:
         if offload is not None:
             raise ConfigError(_NOT_SHARED)
-        return _shared_parts(loaded, settled, scheduling, clock, seed, ranks)
-    return _parts(loaded, settled, scheduling, offload, clock, seed)
+        return _shared_parts(loaded, settled, scheduling, clock, seed, ranks, warm_up)
+    return _parts(loaded, settled, scheduling, offload, clock, seed, warm_up)
 
 
 def _settled_cache(
@@ -115,13 +116,16 @@ def _parts(
     offload: OffloadConfig | None,
     clock: Clock,
     seed: int | None,
+    warm_up: bool,
 ) -> Parts:
     from pagedkv.models import TorchExecutor, make_kv_store
 
     store = make_kv_store(loaded.spec, num_blocks=cache.num_blocks, block_size=cache.block_size)
     blocks = BlockManager(cache) if offload is None else _tiered(cache, offload, clock, store)
     try:
-        executor = TorchExecutor(loaded, blocks, store=store, max_batch=scheduling.max_running)
+        executor = TorchExecutor(
+            loaded, blocks, store=store, max_batch=scheduling.max_running, warm_up=warm_up
+        )
     except BaseException:
         if blocks.tiers is not None:
             blocks.tiers.close()
@@ -148,13 +152,19 @@ def _shared_parts(
     clock: Clock,
     seed: int | None,
     ranks: "Ranks",
+    warm_up: bool,
 ) -> Parts:
     from pagedkv.models import SharedClock, SharedExecutor, SharedScheduler, TorchExecutor
 
     blocks = BlockManager(cache)
     with ranks.together("making the executor"):
         executor = TorchExecutor(
-            loaded, blocks, max_batch=scheduling.max_running, cuda_graphs=False, pack_linear=False
+            loaded,
+            blocks,
+            max_batch=scheduling.max_running,
+            cuda_graphs=False,
+            pack_linear=False,
+            warm_up=warm_up,
         )
     shared = SharedClock(clock, ranks)
     return Parts(

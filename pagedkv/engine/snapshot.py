@@ -1,97 +1,76 @@
 """The state of an engine as plain values, for people and tools that look at it from outside."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pagedkv.block_manager import BlockManager
-from pagedkv.errors import UnknownSequence
-from pagedkv.offload.tiers import PageTiers
-from pagedkv.scheduler import RequestState, Scheduler, SequenceState
+from pagedkv.engine import sections as parts
+from pagedkv.engine.sections import Section, Subject, plain
+from pagedkv.engine.stats import StatsFold
+from pagedkv.errors import InvalidRequest
+from pagedkv.live import SCHEMA_VERSION, SECTIONS, USUAL_SECTIONS
+from pagedkv.scheduler import Scheduler
 
-__all__ = ["SCHEMA_VERSION", "snapshot"]
+__all__ = ["copied"]
 
-SCHEMA_VERSION = 1
+_MADE: dict[str, Section] = {
+    "pool": parts.pool,
+    "usage": parts.usage,
+    "offload": parts.offload,
+    "requests": parts.requests,
+    "scheduler": parts.scheduler,
+    "prefix_cache": parts.prefix_cache,
+    "history": parts.history,
+    "device_memory": parts.device_memory,
+    "blocks": parts.blocks,
+    "tables": parts.tables,
+}
 
-_NS_PER_MS = 1e6
 
+def copied(
+    scheduler: Scheduler, stats: StatsFold, sections: Sequence[str] | None = None
+) -> Callable[[], dict[str, Any]]:
+    """Copy what a scheduler and its cache hold now; changes nothing.
 
-def snapshot(scheduler: Scheduler) -> dict[str, Any]:
-    """What a scheduler and its cache hold now. O(requests + blocks); changes nothing.
+    Args:
+        scheduler: the scheduler.
+        stats: what was counted of it.
+        sections: names of `SECTIONS`; None for the usual ones.
 
-    Only what JSON knows is in it. docs/engine.md describes it field by field.
+    Returns:
+        What makes a snapshot of the copy, on any thread. Only what JSON knows is in it. docs/engine.md
+        describes it field by field.
+
+    Raises:
+        InvalidRequest: there is no section of that name.
     """
-    now_ns = scheduler.clock.now_ns()
-    step, config = scheduler.in_flight, scheduler.config
-    return {
+    chosen = USUAL_SECTIONS if sections is None else tuple(sections)
+    if unknown := [each for each in chosen if each not in SECTIONS]:
+        raise InvalidRequest(f"there is no section {unknown[0]!r:.40}; there are {', '.join(SECTIONS)}")
+    subject, step = Subject(scheduler, stats.history), scheduler.in_flight
+    base = {
         "schema_version": SCHEMA_VERSION,
-        "time_ns": now_ns,
-        "config": {
-            "cache": asdict(scheduler.cache.config),
-            "scheduler": asdict(config) | {"length_buckets": list(config.length_buckets)},
-        },
-        "pool": _pool(scheduler.cache),
-        "offload": None if (tiers := scheduler.cache.tiers) is None else _offload(tiers),
+        "time_ns": subject.now_ns,
         "num_waiting": scheduler.num_waiting,
         "num_running": scheduler.num_running,
         "step_in_flight": None if step is None else step.number,
-        "requests": [_request(each, scheduler.cache, now_ns) for each in list(scheduler.requests.values())],
     }
+    shows = {name: _copied(name, subject, stats) for name in SECTIONS if name in chosen}
+    return lambda: base | {name: show() for name, show in shows.items()}
 
 
-def _pool(cache: BlockManager) -> dict[str, Any]:
-    pool = cache.pool
+def _copied(name: str, subject: Subject, stats: StatsFold) -> Callable[[], Any]:
+    if name == "config":
+        return lambda: _config(subject.scheduler)
+    if name == "stats":
+        measured = stats.copied(subject.scheduler)
+        return lambda: plain(asdict(measured()))
+    return _MADE[name](subject)
+
+
+def _config(scheduler: Scheduler) -> dict[str, Any]:
+    config = scheduler.config
     return {
-        "num_blocks": pool.num_blocks,
-        "num_free": pool.num_free,
-        "num_cached": cache.num_cached_blocks,
-        "num_deferred": cache.num_deferred_blocks,
-        "num_sequences": cache.num_sequences,
-        "refcount_hist": cache.refcount_hist(),
-        "fragmentation": asdict(cache.fragmentation()),
-    }
-
-
-def _offload(tiers: PageTiers) -> dict[str, int]:
-    return {
-        "num_host_slots": tiers.num_host_slots,
-        "num_host_pages": tiers.num_host_pages,
-        "num_file_pages": tiers.num_file_pages,
-        "num_paging_in": tiers.num_rising,
-        "num_fetching": tiers.num_fetching,
-        "num_waiting_to_fetch": tiers.num_waiting_to_fetch,
-        "num_spilling": tiers.num_spilling,
-    }
-
-
-def _request(state: RequestState, cache: BlockManager, now_ns: int) -> dict[str, Any]:
-    request = state.request
-    is_waiting = state.status.value == "waiting"
-    return {
-        "request_id": request.request_id,
-        "status": state.status.value,
-        "priority": request.priority,
-        "age_ms": (now_ns - state.arrival_ns) / _NS_PER_MS,
-        "waiting_ms": (now_ns - state.queued_ns) / _NS_PER_MS if is_waiting else 0.0,
-        "num_prompt_tokens": request.prompt.num_tokens,
-        "max_tokens": request.max_tokens,
-        "num_cached_tokens": state.num_cached_tokens,
-        "num_preemptions": state.num_preemptions,
-        "num_lost_tokens": state.num_lost_tokens,
-        "num_overtakes": state.num_overtakes,
-        "is_promoted": state.is_promoted,
-        "num_finished_sequences": len(state.finished),
-        "sequences": [_sequence(each, cache) for each in list(state.sequences)],
-    }
-
-
-def _sequence(sequence: SequenceState, cache: BlockManager) -> dict[str, Any]:
-    try:
-        num_blocks = len(cache.block_table(sequence.seq_id))
-    except UnknownSequence:  # its request waits
-        num_blocks = 0
-    return {
-        "seq_id": sequence.seq_id,
-        "index": sequence.index,
-        "num_output_tokens": sequence.num_output_tokens,
-        "num_blocks": num_blocks,
+        "cache": asdict(scheduler.cache.config),
+        "scheduler": asdict(config) | {"length_buckets": list(config.length_buckets)},
     }

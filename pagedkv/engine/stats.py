@@ -1,5 +1,6 @@
 """What an engine has measured, folded from the events of everything below it."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 
 from pagedkv import events as ev
 from pagedkv.block_ids import Int64s
+from pagedkv.engine.history import History
 from pagedkv.offload.stats import OffloadFold, OffloadStats
 from pagedkv.scheduler import Scheduler
 from pagedkv.stats import Counters
@@ -18,6 +20,7 @@ __all__ = ["EngineStats", "StatsFold", "nearest_rank"]
 _NS_PER_S = 1e9
 _PERCENT = 100
 _WINDOW = 2**16
+_KEPT = ("lookup_blocks", "hit_blocks", "evictions")
 _STEPS_BETWEEN_LOOKS = 16  # at fragmentation, which costs O(sequences)
 
 
@@ -67,6 +70,10 @@ class EngineStats:
         max_blocks_in_use: most that somebody had at once.
         mean_fragmentation_ratio: slots of blocks in use that hold no token, over all their slots; mean of
             looks at every 16th step, 0.0 before the first.
+        num_first_tokens: requests whose first token came.
+        ttft_sum_s: of their times to it.
+        num_inter_tokens: tokens that came behind another one.
+        inter_token_sum_s: of the times between these.
         counters: all counters of `pagedkv.stats.Counters`.
         offload: traffic with the tiers below the device; None where there are none.
     """
@@ -100,32 +107,54 @@ class EngineStats:
     mean_fragmentation_ratio: float
     counters: Mapping[str, int]
     offload: OffloadStats | None = None
+    num_first_tokens: int = 0
+    ttft_sum_s: float = 0.0
+    num_inter_tokens: int = 0
+    inter_token_sum_s: float = 0.0
 
 
 class _Window:
-    """The last so many values."""
+    """The last so many values, and the sum of all.
+
+    Attributes:
+        num_seen: values that there were.
+        total: their sum.
+    """
 
     def __init__(self) -> None:
         self._values = np.zeros(_WINDOW, np.int64)
-        self._num_seen = 0
+        self.num_seen = 0
+        self.total = 0
+
+    def copied(self) -> "_Window":
+        """The same values, in an array of their own."""
+        other = copy.copy(self)
+        other._part()  # noqa: SLF001 - a copy of its own
+        return other
+
+    def _part(self) -> None:
+        """Have nothing in common any more with what this is a copy of."""
+        self._values = self._values[: self.num_seen].copy()
 
     def extend(self, values: Int64s) -> None:
         """Take values, the oldest ones giving way."""
         kept = values[-_WINDOW:]
-        place = self._num_seen % _WINDOW
+        place = self.num_seen % _WINDOW
         first = min(len(kept), _WINDOW - place)
         self._values[place : place + first] = kept[:first]
         self._values[: len(kept) - first] = kept[first:]
-        self._num_seen += len(kept)
+        self.num_seen += len(kept)
+        self.total += int(kept.sum())
 
     def append(self, value: int) -> None:
         """Take one value."""
-        self._values[self._num_seen % _WINDOW] = value
-        self._num_seen += 1
+        self._values[self.num_seen % _WINDOW] = value
+        self.num_seen += 1
+        self.total += value
 
     def percentiles_s(self) -> tuple[float, float]:
         """The 50th and the 99th, in seconds."""
-        values = self._values[: min(self._num_seen, _WINDOW)]
+        values = self._values[: min(self.num_seen, _WINDOW)]
         if not len(values):
             return float("nan"), float("nan")
         p50, p99 = nearest_rank(values, (50, 99))
@@ -138,6 +167,9 @@ class StatsFold:
     Args:
         fragmentation: asks for the share of wasted slots now.
         with_offload: whether there are tiers below the device.
+
+    Attributes:
+        history: what the last steps were.
     """
 
     def __init__(self, fragmentation: Callable[[], float], *, with_offload: bool = False) -> None:
@@ -147,6 +179,7 @@ class StatsFold:
         self._totals: Counter[str] = Counter()
         self._wasted_ratios = 0.0
         self._steps, self._first_tokens, self._gaps = _Window(), _Window(), _Window()
+        self.history = History()
         self._folds: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.RequestQueued: self._queued,
             ev.RequestPreempted: self._preempted,
@@ -169,42 +202,21 @@ class StatsFold:
 
     def as_stats(self, scheduler: Scheduler) -> EngineStats:
         """Everything until now, with what the scheduler holds at the moment."""
-        totals, counters, pool = self._totals, self._counters.as_dict(), scheduler.cache.pool
-        step_p50_s, step_p99_s = self._steps.percentiles_s()
-        ttft_p50_s, ttft_p99_s = self._first_tokens.percentiles_s()
-        inter_token_p50_s, inter_token_p99_s = self._gaps.percentiles_s()
-        busy_s = totals["busy_ns"] / _NS_PER_S
-        return EngineStats(
-            num_requests=totals["requests"],
-            num_finished=totals["finished"],
-            num_aborted=totals["aborted"],
-            num_waiting=scheduler.num_waiting,
-            num_running=scheduler.num_running,
-            num_steps=totals["steps"],
-            num_failed_steps=totals["failed_steps"],
-            busy_s=busy_s,
-            step_p50_s=step_p50_s,
-            step_p99_s=step_p99_s,
-            mean_batch_size=totals["batch_sizes"] / max(1, totals["batches"]),
-            max_batch_size=totals["max_batch_size"],
-            num_prefill_tokens=totals["prefill_tokens"],
-            num_generated_tokens=totals["sampled"],
-            tokens_per_s=totals["sampled"] / busy_s if busy_s else 0.0,
-            ttft_p50_s=ttft_p50_s,
-            ttft_p99_s=ttft_p99_s,
-            inter_token_p50_s=inter_token_p50_s,
-            inter_token_p99_s=inter_token_p99_s,
-            num_hit_tokens=counters.get("tokens_reused", 0),
-            num_preemptions=totals["preemptions"],
-            num_lost_tokens=totals["lost_tokens"],
-            num_blocks=pool.num_blocks,
-            num_free_blocks=pool.num_free,
-            num_cached_blocks=scheduler.cache.num_cached_blocks,
-            max_blocks_in_use=counters.get("blocks_peak", 0),
-            mean_fragmentation_ratio=self._wasted_ratios / max(1, totals["looks"]),
-            counters=counters,
-            offload=None if self._offload is None else self._offload.as_stats(),
-        )
+        return self.copied(scheduler)()
+
+    def copied(self, scheduler: Scheduler) -> Callable[[], EngineStats]:
+        """Copy what there is now; returns what makes stats of it, on any thread."""
+        counters, totals, pool = self._counters.as_dict(), self._totals.copy(), scheduler.cache.pool
+        now = {
+            "num_waiting": scheduler.num_waiting,
+            "num_running": scheduler.num_running,
+            "num_blocks": pool.num_blocks,
+            "num_free_blocks": pool.num_free,
+            "num_cached_blocks": scheduler.cache.num_cached_blocks,
+        }
+        windows = self._steps.copied(), self._first_tokens.copied(), self._gaps.copied()
+        offload, wasted = None if self._offload is None else self._offload.as_stats(), self._wasted_ratios
+        return lambda: _stats(totals, counters, windows, now, offload, wasted)
 
     def _queued(self, _event: ev.RequestQueued) -> None:
         self._totals["requests"] += 1
@@ -219,6 +231,7 @@ class StatsFold:
     def _scheduled(self, e: ev.StepScheduled) -> None:
         if not e.batch_size:
             return
+        self.history.scheduled(e)
         totals = self._totals
         if totals["batches"] % _STEPS_BETWEEN_LOOKS == 0:
             self._wasted_ratios += self._fragmentation()
@@ -235,3 +248,65 @@ class StatsFold:
         self._steps.append(e.duration_ns)
         self._first_tokens.extend(e.first_token_ns)
         self._gaps.extend(e.gaps_ns)
+        self.history.committed(e)
+        if e.now_ns >= self.history.next_mark_ns:
+            self.history.mark(e.now_ns, self._counts())
+
+    def _counts(self) -> dict[str, int]:
+        """What the history keeps of each second."""
+        totals, counters = self._totals, self._counters.as_dict()
+        counts = {f"num_{name}": counters.get(name, 0) for name in _KEPT}
+        counts |= {"num_generated_tokens": totals["sampled"], "num_prefill_tokens": totals["prefill_tokens"]}
+        counts |= {"num_preemptions": totals["preemptions"], "num_steps": totals["steps"]}
+        moved = {} if self._offload is None else self._offload.as_stats().num_bytes
+        return (
+            counts
+            | {"sum_batch_sizes": totals["batch_sizes"]}
+            | {f"{route}_bytes": size for route, size in moved.items()}
+        )
+
+
+def _stats(
+    totals: Counter[str],
+    counters: Mapping[str, int],
+    windows: tuple[_Window, _Window, _Window],
+    now: Mapping[str, int],
+    offload: OffloadStats | None,
+    wasted: float,
+) -> EngineStats:
+    steps, first_tokens, gaps = windows
+    step_p50_s, step_p99_s = steps.percentiles_s()
+    ttft_p50_s, ttft_p99_s = first_tokens.percentiles_s()
+    inter_token_p50_s, inter_token_p99_s = gaps.percentiles_s()
+    busy_s = totals["busy_ns"] / _NS_PER_S
+    return EngineStats(
+        num_requests=totals["requests"],
+        num_finished=totals["finished"],
+        num_aborted=totals["aborted"],
+        num_steps=totals["steps"],
+        num_failed_steps=totals["failed_steps"],
+        busy_s=busy_s,
+        step_p50_s=step_p50_s,
+        step_p99_s=step_p99_s,
+        mean_batch_size=totals["batch_sizes"] / max(1, totals["batches"]),
+        max_batch_size=totals["max_batch_size"],
+        num_prefill_tokens=totals["prefill_tokens"],
+        num_generated_tokens=totals["sampled"],
+        tokens_per_s=totals["sampled"] / busy_s if busy_s else 0.0,
+        ttft_p50_s=ttft_p50_s,
+        ttft_p99_s=ttft_p99_s,
+        inter_token_p50_s=inter_token_p50_s,
+        inter_token_p99_s=inter_token_p99_s,
+        num_hit_tokens=counters.get("tokens_reused", 0),
+        num_preemptions=totals["preemptions"],
+        num_lost_tokens=totals["lost_tokens"],
+        max_blocks_in_use=counters.get("blocks_peak", 0),
+        mean_fragmentation_ratio=wasted / max(1, totals["looks"]),
+        counters=counters,
+        offload=offload,
+        num_first_tokens=first_tokens.num_seen,
+        ttft_sum_s=first_tokens.total / _NS_PER_S,
+        num_inter_tokens=gaps.num_seen,
+        inter_token_sum_s=gaps.total / _NS_PER_S,
+        **now,
+    )

@@ -29,6 +29,7 @@ from pagedkv.events.offload import (
     PagesStored,
     RequestAwaitedPages,
     Route,
+    StreamAwaited,
 )
 from pagedkv.events.requests import (
     BatchLimited,
@@ -39,6 +40,7 @@ from pagedkv.events.requests import (
     RequestQueued,
     RequestStarted,
     StepCommitted,
+    StepCompiled,
     StepScheduled,
 )
 from pagedkv.events.stream import (
@@ -80,6 +82,8 @@ __all__ = [
     "Sink",
     "StepBooked",
     "StepCommitted",
+    "StepCompiled",
     "StepScheduled",
+    "StreamAwaited",
     "TokensAppended",
 ]

@@ -14,6 +14,7 @@ __all__ = [
     "PagesStored",
     "RequestAwaitedPages",
     "Route",
+    "StreamAwaited",
 ]
 
 Route = Literal["page_out", "page_in", "spill", "fetch"]
@@ -24,24 +25,30 @@ Route = Literal["page_out", "page_in", "spill", "fetch"]
 class PagesStored(Event):
     """Blocks were evicted: `num_pages` of them are kept as pages on the host, `num_refused` are lost.
 
-    `num_copied` of the pages took a copy; of the others, one was still there.
+    `num_copied` of the pages took a copy; of the others, one was still there. By the measured bandwidth the
+    copies take `copy_ns`.
     """
 
     num_pages: int
     num_refused: int
     num_copied: int
     num_bytes: int
+    copy_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PagesMoved(Event):
-    """A copy has ended, `duration_ns` after it began to wait; `error` says why it failed, or is empty."""
+    """A copy has ended, `duration_ns` after it began to wait; `error` says why it failed, or is empty.
+
+    By the measured bandwidth it takes `copy_ns`.
+    """
 
     route: Route
     num_pages: int
     num_bytes: int
     duration_ns: int
     error: str = ""
+    copy_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +107,15 @@ class OffloadThrottled(Event):
 
     route: Route
     num_in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAwaited(Event):
+    """A step stood still for `wait_ns`, until copies of a route had ended.
+
+    Of "page_in": pages that were asked for. Of "page_out": evicted blocks, whose staging buffer was full, or
+    which are copied by the step itself.
+    """
+
+    route: Route
+    wait_ns: int

@@ -17,6 +17,7 @@ __all__ = [
     "RequestQueued",
     "RequestStarted",
     "StepCommitted",
+    "StepCompiled",
     "StepScheduled",
 ]
 
@@ -98,7 +99,8 @@ class StepScheduled(Event):
 
     `batch_size` sequences take part, `num_decodes` of them with one token; the others compute
     `num_prefill_tokens`. `num_running` and `num_waiting` are requests; the first in line has waited for
-    `longest_wait_ns`.
+    `longest_wait_ns`. The step reads the KV of `num_kv_tokens`, the whole context of each sequence. Of an
+    empty one, `awaits_pages` says that pages are on their way for which requests wait.
     """
 
     now_ns: int
@@ -110,6 +112,16 @@ class StepScheduled(Event):
     num_running: int
     num_waiting: int
     longest_wait_ns: int
+    num_kv_tokens: int = 0
+    awaits_pages: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepCompiled(Event):
+    """`num_kernels` were compiled in a step, which waited for that for `duration_ns`."""
+
+    num_kernels: int
+    duration_ns: int
 
 
 @dataclass(frozen=True, slots=True)

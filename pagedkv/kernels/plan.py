@@ -1,4 +1,4 @@
-"""What the layers of one forward share: the planning of their attention."""
+"""What the layers of one forward share: the planning of their attention, and of what they write."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
@@ -11,11 +11,11 @@ _T = TypeVar("_T")
 
 
 class AttentionPlan:
-    """What attention calls on the CPU found out about block tables and lengths, for the next such calls.
+    """What calls on the CPU found out about slots, block tables and lengths, for the next such calls.
 
     Make one for a forward, give it to the calls of all its layers, and drop it: it is believed that no tensor
-    of tables or lengths that it was used with changes as long as it is used. A call with other tensors, sizes
-    or options finds nothing that it could use, and plans for itself. On a GPU it does nothing.
+    of slots, tables or lengths that it was used with changes as long as it is used. A call with other
+    tensors, sizes or options finds nothing that it could use, and plans for itself. On a GPU it does nothing.
     """
 
     __slots__ = ("_found",)

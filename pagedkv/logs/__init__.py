@@ -14,6 +14,12 @@ They are written for people and for tools that read server logs, so their wordin
     [Offload] Page-in stall                            warning, for each that takes 3 times what its bytes
                                                        need by the measured bandwidths, and 2 ms
     [Offload] Throttling IO thread                     warning, when copies begin to be held back
+    [GPU Stream Sync] wait_event                       debug, when a step stands still for copies between
+                                                       device and host
+    [Engine] Step 143 took 112.0 ms (p50 9.1 ms)       warning, when it takes 3 times the median of the last
+                                                       like steps, and 1 ms; at least 16 have to be known.
+                                                       Like: sequences, prompt tokens and tokens attended to
+                                                       are within a factor of two. Steps count from 1
 
 What the scheduler decides is told with its reason, in words that may change: requests that start, that end
 and that are held at debug, those that lose their blocks at info.
@@ -26,12 +32,14 @@ from pagedkv.logs.asking import ENV_VAR, attach_if_asked, attach_scheduler_if_as
 from pagedkv.logs.cache import CacheLog
 from pagedkv.logs.offload import OffloadLog, is_stall
 from pagedkv.logs.scheduler import SchedulerLog
+from pagedkv.logs.steps import StepTimeLog
 
 __all__ = [
     "ENV_VAR",
     "CacheLog",
     "OffloadLog",
     "SchedulerLog",
+    "StepTimeLog",
     "attach_if_asked",
     "attach_scheduler_if_asked",
     "is_stall",

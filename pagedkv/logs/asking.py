@@ -11,6 +11,7 @@ from pagedkv.errors import ConfigError
 from pagedkv.logs.cache import CacheLog, Observable
 from pagedkv.logs.offload import OffloadLog
 from pagedkv.logs.scheduler import SchedulerLog
+from pagedkv.logs.steps import StepTimeLog
 
 __all__ = ["ENV_VAR", "attach_if_asked", "attach_scheduler_if_asked"]
 
@@ -41,6 +42,7 @@ def attach_scheduler_if_asked(
     if not _is_asked(environ):
         return False
     events.attach(SchedulerLog(average_steps))
+    events.attach(StepTimeLog())
     return _log.isEnabledFor(logging.DEBUG)
 
 

@@ -23,6 +23,7 @@ from pagedkv.models.cuda_graphs import DecodeGraphs
 from pagedkv.models.inputs import PackedInputs, idle, pack
 from pagedkv.models.spec import LoadedModel
 from pagedkv.scheduler.step import ScheduledStep
+from pagedkv.tracing import nvtx_range
 
 __all__ = ["PackedModel", "PagedAttention"]
 
@@ -62,7 +63,7 @@ class PagedAttention:
         """Attend in one layer; see `attention.Attends`."""
         layer: int = module.layer_idx
         kv, options, inputs = self._store.layer(layer), self._options[layer], self._inputs
-        kv_write(key, value, kv, inputs.slots, scales=self._store.scales[layer])
+        kv_write(key, value, kv, inputs.slots, scales=self._store.scales[layer], plan=self._plan)
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         batch = inputs.num_decodes
         if (decodes := inputs.decodes) is not None:
@@ -111,6 +112,9 @@ class PackedModel:
         self.graphs: DecodeGraphs | None = None
         self._cache = cache
         self._workspace = Workspace(loaded.spec.device)
+        self._copying = nvtx_range("copies")
+        self._packing = nvtx_range("inputs")
+        self._computing = nvtx_range("forward")
         self._can_keep = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
 
     def forward(self, step: ScheduledStep) -> torch.Tensor:
@@ -120,11 +124,15 @@ class PackedModel:
             `[num_sampled, vocab_size]` (float32) logits, in the order of `ScheduledStep.sampling()`.
         """
         with torch.inference_mode():
-            self.copy(step.copies)
-            inputs = pack(step, self._cache, self.loaded.spec.device)
-            if self.graphs is not None and self.graphs.takes(inputs):
-                return self.graphs.run(inputs)
-            return self.run(inputs)
+            if step.copies:
+                with self._copying:
+                    self.copy(step.copies)
+            with self._packing:
+                inputs = pack(step, self._cache, self.loaded.spec.device)
+            with self._computing:
+                if self.graphs is not None and self.graphs.takes(inputs):
+                    return self.graphs.run(inputs)
+                return self.run(inputs)
 
     def warm_up(self, *, max_batch: int, cuda_graphs: bool) -> None:
         """Compile the kernels, and record a graph for every size of a decode batch.

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pagedkv.block_ids import Int64s
 from pagedkv.errors import OffloadError
-from pagedkv.events import Route
+from pagedkv.events import EventStream, Route
 
 __all__ = ["Moved", "Mover"]
 
@@ -48,6 +48,9 @@ class Mover(Protocol):
     @property
     def bandwidth(self) -> Mapping[Route, int]:
         """Bytes per second of each route, measured when it was made; without a file, of the first two."""
+
+    def tell(self, events: EventStream) -> None:
+        """Tell this stream from now on what steps wait for, as `StreamAwaited`."""
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots.

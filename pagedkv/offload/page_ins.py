@@ -16,6 +16,8 @@ from pagedkv.offload.page_table import PageTable, State
 
 __all__ = ["PageIns", "PagedIn"]
 
+_NS_PER_S = 1_000_000_000
+
 
 class PagedIn(NamedTuple):
     """Pages that were asked for together, and have all ended their way.
@@ -167,8 +169,16 @@ class PageIns:
                 self._end_page(ticket, position, error is None)
         if (emit := self._events.emit) is not None:
             num_bytes = len(positions) * self._mover.page_bytes
-            duration = self._clock.now_ns() - since_ns
-            emit(PagesMoved(route, len(positions), num_bytes, duration, "" if error is None else str(error)))
+            emit(
+                PagesMoved(
+                    route,
+                    len(positions),
+                    num_bytes,
+                    duration_ns=self._clock.now_ns() - since_ns,
+                    error="" if error is None else str(error),
+                    copy_ns=num_bytes * _NS_PER_S // self._mover.bandwidth[route],
+                )
+            )
         return True
 
     def take_ended(self, first_page: int) -> list[PagedIn]:

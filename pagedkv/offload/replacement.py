@@ -215,10 +215,13 @@ class ARC:
         return page
 
     def _trim(self) -> None:
-        """Forget the oldest ghosts: T1 and B1 together are as many as slots, all four twice as many."""
+        """Forget the oldest ghosts: T1 and B1 together are as many as slots, all four twice as many.
+
+        The page for which another one is about to give way is not one too many.
+        """
         while self._once_ghosts and len(self._once) + len(self._once_ghosts) > self._size:
             self._once_ghosts.popitem(last=False)
-        num_ghosts = 2 * self._size - len(self)
+        num_ghosts = 2 * self._size - min(len(self), self._size)
         while self._again_ghosts and len(self._once_ghosts) + len(self._again_ghosts) > num_ghosts:
             self._again_ghosts.popitem(last=False)
 

@@ -99,6 +99,7 @@ class PageTiers:
             events=events,
         )
         self._dropped: list[int] = []
+        mover.tell(events)
         self._num_demoted = 0
         self._is_throttled = False
 
@@ -123,15 +124,18 @@ class PageTiers:
             slots = np.array([self._table.slot[page] for page in stored.tolist()], np.int64)
             try:
                 self._mover.store(blocks[kept], slots)
-            except OffloadError:
+            except BaseException as error:
                 for page in stored.tolist():
                     self._hot.remove(page, wanted=False)
                     self._table.forget(page)
+                if not isinstance(error, OffloadError):  # an interrupt, say: nothing was kept
+                    raise
                 pages[:] = -1
                 stored = stored[:0]
         if (emit := self._events.emit) is not None:
             num_bytes = len(stored) * self._mover.page_bytes
-            emit(PagesStored(len(stored), len(blocks) - len(stored), len(stored), num_bytes))
+            copy_ns = num_bytes * _NS_PER_S // self._mover.bandwidth["page_out"]
+            emit(PagesStored(len(stored), len(blocks) - len(stored), len(stored), num_bytes, copy_ns))
         self._advance()
         return np.where(pages >= 0, pages + self.first_page, -1)
 
@@ -178,6 +182,11 @@ class PageTiers:
             self._take_out(page, True)
             self._table.move(page, State.RISING)
             self._table.begin(page)
+
+    def unpin(self, pages: Int64s) -> None:
+        """Pinned pages are not asked for after all; they are to be forgotten."""
+        for page in (pages - self.first_page).tolist():
+            self._table.end(page)
 
     def page_in(self, pages: Int64s, blocks: Int64s) -> int:
         """Start to copy pinned pages into blocks.
@@ -249,9 +258,13 @@ class PageTiers:
     @property
     def num_ready(self) -> int:
         """Evicted blocks that would be kept now without a page being lost for them."""
+        return self.num_free_slots + self._table.num_in[State.CLEAN]
+
+    @property
+    def num_free_slots(self) -> int:
+        """Evicted blocks that would be kept now without a page leaving the host for them."""
         table = self._table
-        num_free = min(self.num_host_slots - table.num_on_host, len(table.spare_slots))
-        return max(0, num_free) + table.num_in[State.CLEAN]
+        return max(0, min(self.num_host_slots - table.num_on_host, len(table.spare_slots)))
 
     @property
     def num_rising(self) -> int:

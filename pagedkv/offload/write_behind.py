@@ -11,6 +11,8 @@ from pagedkv.offload.replacement import Replacement
 
 __all__ = ["WriteBehind"]
 
+_NS_PER_S = 1_000_000_000
+
 
 class WriteBehind:
     """Keeps a reserve of pages on the host whose slots can be had at once, since they are also in the file.
@@ -117,9 +119,16 @@ class WriteBehind:
                 self._stuck[page] = None
         table.written(page)
         if (emit := self._events.emit) is not None:
-            duration = self._clock.now_ns() - since
+            num_bytes = self._mover.page_bytes
             emit(
-                PagesMoved("spill", 1, self._mover.page_bytes, duration, "" if error is None else str(error))
+                PagesMoved(
+                    "spill",
+                    1,
+                    num_bytes,
+                    duration_ns=self._clock.now_ns() - since,
+                    error="" if error is None else str(error),
+                    copy_ns=num_bytes * _NS_PER_S // self._mover.bandwidth["spill"],
+                )
             )
         return True
 

@@ -84,25 +84,51 @@ def detect_batch_collapse(window: StatsWindow, thresholds: BatchCollapseThreshol
             "longest_wait_ms": round(longest_ms, 1),
             "num_preempted": window.total("num_preempted"),
         },
-        advice=_advice(window),
+        advice=_advice(window, collapsed),
     )
 
 
-def _advice(window: StatsWindow) -> tuple[Advice, ...]:
+def _advice(window: StatsWindow, collapsed: npt.NDArray[np.bool_]) -> tuple[Advice, ...]:
+    """By what fills the collapsed steps: a prompt that takes their tokens, or a pool without free blocks."""
     settings = window.scheduler
     if settings is None:
         return (Advice("let requests begin together", "more sequences in a step"),)
     found = []
-    if not settings.length_buckets:
-        found.append(Advice("length_buckets=(512, 4096) (now none)", "short prompts begin beside long ones"))
-    if not settings.adaptive_batch_size and window.total("num_preempted"):
-        found.append(Advice("adaptive_batch_size=True (now False)", "fewer requests lose their blocks"))
+    in_prompts = float(window["num_prefill_tokens"][collapsed].mean())
+    if in_prompts > _PROMPT_SHARE * settings.max_batch_tokens:
+        chunk = max(1, settings.max_batch_tokens // 4)
+        if settings.max_chunk_tokens is None or settings.max_chunk_tokens > chunk:
+            found.append(
+                Advice(
+                    f"max_chunk_tokens={chunk} (now {settings.max_chunk_tokens})",
+                    f"collapsed steps compute {in_prompts:,.0f} prompt tokens; a long prompt leaves "
+                    f"{settings.max_batch_tokens - chunk:,} of {settings.max_batch_tokens:,} to others",
+                )
+            )
+        if not settings.length_buckets:
+            found.append(
+                Advice(
+                    "length_buckets=(4096,) (now none)", "short prompts begin before the long one takes all"
+                )
+            )
     if settings.policy != "lifo":
         found.append(
-            Advice(f'policy="lifo" (now "{settings.policy}")', "most wait less; who came first, more")
+            Advice(
+                f'policy="lifo" (now "{settings.policy}")',
+                "who comes later does not wait for the one that does not fit, which waits longer instead",
+            )
         )
-    if not settings.batch_merge_window_ms:
+    if (num := window.total("num_preempted")) and not settings.adaptive_batch_size:
         found.append(
-            Advice("batch_merge_window_ms=20 (now 0)", "arrivals wait for each other and begin together")
+            Advice(
+                "adaptive_batch_size=True (now False)",
+                f"fewer of these preemptions: {num}, {window.total('num_lost_tokens'):,} tokens lost",
+            )
         )
-    return tuple(found)
+    return tuple(found) or (
+        Advice(f"num_blocks above {window.cache.num_blocks}", "more sequences have room at once"),
+    )
+
+
+_PROMPT_SHARE = 0.5
+"""Of a step's tokens, from which on it is prompts that keep others from running."""

@@ -14,18 +14,20 @@ class CowExplosionThresholds:
     """When copies are too many.
 
     Args:
-        amplification: slots that are copied for each token that is written. It does not depend on the size of
-            the model or the speed of its device.
-        critical_amplification: from which on it is critical.
+        amplification: slots that are copied for each token that is written. It does not depend on the size
+            of the model or the speed of its device. Searches in blocks of 16 tokens copy about one for each,
+            whatever their width, and cannot copy more than 16.
+        critical_amplification: from which on it is critical: a copy reads and writes, so a step moves more
+            than 20 tokens of KV for the one that it adds.
         min_copies: blocks copied; fewer say nothing.
 
     Raises:
         ConfigError: a number is out of range.
     """
 
-    amplification: float = 2.0
-    critical_amplification: float = 8.0
-    min_copies: int = 64
+    amplification: float = 2.5
+    critical_amplification: float = 10.0
+    min_copies: int = 32
 
     def __post_init__(self) -> None:
         for name in ("amplification", "critical_amplification"):
@@ -75,11 +77,11 @@ def _advice(window: StatsWindow, amplification: float) -> tuple[Advice, ...]:
                 f"a copy moves a block: {amplification * _USUAL / cache.block_size:.1f} slots for each token",
             )
         )
-    if cache.fork_mode == "lazy":
+    if cache.fork_mode != "full_blocks":
         found.append(
             Advice(
-                'fork_mode="eager" (now "lazy")',
-                "copies happen when a sequence forks and not when it writes; there are as many",
+                f'fork_mode="full_blocks" (now "{cache.fork_mode}")',
+                f"no copies; each fork computes up to {cache.block_size - 1} tokens again instead",
             )
         )
     return tuple(found)

@@ -5,5 +5,6 @@
 
 from pagedkv.prefix_cache.id_index import IdIndex
 from pagedkv.prefix_cache.token_index import TokenIndex
+from pagedkv.prefix_cache.tree import PrefixTree, SharedPrefix
 
-__all__ = ["IdIndex", "TokenIndex"]
+__all__ = ["IdIndex", "PrefixTree", "SharedPrefix", "TokenIndex"]

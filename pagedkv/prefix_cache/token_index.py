@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from pagedkv.block_ids import Int32s, Int64s, two_views
 from pagedkv.errors import InvariantError
+from pagedkv.prefix_cache.tree import MOST_NODES, PrefixTree
 
 __all__ = ["TokenIndex"]
 
@@ -192,6 +193,16 @@ class TokenIndex:
     def blocks(self) -> Int64s:
         """Every registered block, by id."""
         return np.flatnonzero(self._node_of_v >= 0)
+
+    def copied(self) -> PrefixTree:
+        """The shape of the tree as it is now, for whoever looks at it later. Nothing is settled."""
+        few = len(self._nodes) <= MOST_NODES
+        return PrefixTree(
+            node_of=self._node_of_v.copy(),
+            place=self._place_v.copy(),
+            parents=_parents(self._nodes) if few else None,
+            namespaces=dict(self._namespace_of),
+        )
 
     def paths(self) -> Iterator[tuple[Sequence[int], bytes]]:
         """Every edge as its blocks and their key bytes, for checks and pictures."""
@@ -402,6 +413,14 @@ class TokenIndex:
             raise InvariantError(
                 f"node {number} with blocks {node.blocks.tolist()} disagrees with the block arrays"
             )
+
+
+def _parents(nodes: Sequence[_Node | None]) -> Int64s:
+    """Number of the parent of each node; -1 where there is none."""
+    parents = [
+        node.parent.number if node is not None and node.parent is not None else _NOWHERE for node in nodes
+    ]
+    return np.array(parents, np.int64)
 
 
 def _all(mask: npt.NDArray[np.bool_]) -> bool:

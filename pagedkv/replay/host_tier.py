@@ -7,7 +7,7 @@ from pagedkv.block_ids import Int64s
 from pagedkv.block_manager import BlockManager
 from pagedkv.clock import VirtualClock
 from pagedkv.config import CacheConfig, EvictionPolicy, OffloadConfig
-from pagedkv.events import Event, PageInEnded, PagesStored, Route
+from pagedkv.events import Event, EventStream, PageInEnded, PagesStored, Route
 from pagedkv.offload.mover import Moved
 from pagedkv.offload.tiers import PageTiers
 from pagedkv.traces import TraceRequest
@@ -26,6 +26,9 @@ class _CountedMover:
         self.num_slots = num_slots
         self._num_operations = 0
         self._ended: list[Moved] = []
+
+    def tell(self, events: EventStream) -> None:
+        """No step waits."""
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Nothing to do."""

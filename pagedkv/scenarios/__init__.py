@@ -7,11 +7,13 @@ from pagedkv.pitfalls import Pitfall
 from pagedkv.scenarios.batch_collapse import BATCH_COLLAPSE
 from pagedkv.scenarios.cow_explosion import COW_EXPLOSION
 from pagedkv.scenarios.fragmentation import FRAGMENTATION_SCENARIO
+from pagedkv.scenarios.latency_spike import LATENCY_SPIKE
+from pagedkv.scenarios.offload_thrash import OFFLOAD_THRASH
 from pagedkv.scenarios.scenario import Cure, Metric, Outcome, Scenario, Setup, run
 
 __all__ = ["SCENARIOS", "Cure", "Metric", "Outcome", "Scenario", "Setup", "run"]
 
-SCENARIOS: Mapping[Pitfall, Scenario] = MappingProxyType(
-    {scenario.pitfall: scenario for scenario in (FRAGMENTATION_SCENARIO, COW_EXPLOSION, BATCH_COLLAPSE)}
-)
+_ALL = (FRAGMENTATION_SCENARIO, COW_EXPLOSION, BATCH_COLLAPSE, OFFLOAD_THRASH, LATENCY_SPIKE)
+
+SCENARIOS: Mapping[Pitfall, Scenario] = MappingProxyType({scenario.pitfall: scenario for scenario in _ALL})
 """A scenario for each pitfall."""

@@ -26,7 +26,10 @@ def _cache(block_size: int, fork_mode: ForkMode = "lazy") -> CacheConfig:
 
 
 def _beams(seed: int, *, width: int, block_size: int) -> Trace:
-    return generate("beams", num_requests=4, seed=seed, beam_width=width, block_size=block_size)
+    return generate(
+        "beams", num_requests=3, seed=seed, beam_width=width, block_size=block_size,
+        output_tokens_mean=200.0, output_tokens_sigma=0.2,
+    )  # fmt: skip
 
 
 def _samples(seed: int, *, num_samples: int) -> Trace:
@@ -84,7 +87,7 @@ COW_EXPLOSION = Scenario(
             change='fork_mode="full_blocks"',
             of="samples",
             setup=replace(_VOTES, cache=_cache(64, "full_blocks")),
-            note="for samples; the rest of the prompt is computed once for each",
+            note="each sample computes the rest of the prompt, which costs more than the copy here",
         ),
         Cure(
             setting="fork_mode_of_beams",

@@ -43,13 +43,14 @@ def _setup(
 
 
 _SEVERE = _setup()
+_MILD = _setup(answer=80.0)
 
 FRAGMENTATION_SCENARIO = Scenario(
     pitfall=Pitfall.FRAGMENTATION,
     about="Prompts of some 290 tokens and answers of 30, in blocks of 256 tokens: the last block of each is "
     "nearly empty, and the pool is full of them (severe). Answers of 80 fill it a little more (mild), blocks "
     "of 1024 are emptier still (extreme).",
-    sick={"mild": _setup(answer=80.0), "severe": _SEVERE, "extreme": _setup(1024)},
+    sick={"mild": _MILD, "severe": _SEVERE, "extreme": _setup(1024)},
     cures=(
         Cure(setting="block_size", change="block_size=16", setup=_setup(16)),
         Cure(
@@ -71,7 +72,8 @@ FRAGMENTATION_SCENARIO = Scenario(
         Cure(
             setting="max_running",
             change="max_running=12",
-            setup=replace(_SEVERE, scheduler=SchedulerConfig(max_running=12)),
+            of="mild",
+            setup=replace(_MILD, scheduler=SchedulerConfig(max_running=12)),
             silences=False,
             note="old sequences end before new ones begin, so fewer are preempted; each wastes as much",
         ),

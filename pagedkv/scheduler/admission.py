@@ -1,5 +1,7 @@
 """Which waiting requests begin: in order, through the gates, as far as there are blocks."""
 
+from typing import NamedTuple
+
 from pagedkv.block_manager import BlockManager, PrefixHit
 from pagedkv.config import SchedulerConfig
 from pagedkv.errors import OutOfBlocks
@@ -11,12 +13,32 @@ from pagedkv.scheduler.state import Held, RequestState, Status
 from pagedkv.scheduler.step import Chunk
 from pagedkv.scheduler.waiting import WaitingQueue
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Limits"]
 
 _MOST_LOOKED_AT = 256  # in a step
 _MOST_AHEAD = 16  # waiting requests whose pages may be brought before their turn
 _AWAITS = "its pages are on their way to the device"
 _LOOKS_BETWEEN_COUNTS = 64  # of the blocks that one needs, while there are fewer than it needed
+
+
+class Limits(NamedTuple):
+    """What keeps requests from beginning.
+
+    Attributes:
+        num_sequences: that may run at once now.
+        batch_average: moving average of those that ran; None where `num_sequences` does not follow it.
+        num_watermark_blocks: that are kept free.
+        num_promised_blocks: that prompts which are being computed will still take.
+        opens_ns: until when new requests are held on purpose; None if they are not.
+        num_looks: how often it was looked at who waits.
+    """
+
+    num_sequences: int
+    batch_average: float | None
+    num_watermark_blocks: int
+    num_promised_blocks: int
+    opens_ns: int | None
+    num_looks: int
 
 
 class Admission:
@@ -61,6 +83,18 @@ class Admission:
         self._looks = 0
         self._num_promised = 0  # blocks, to prompts that are being computed
         self.explains = False
+
+    @property
+    def limits(self) -> Limits:
+        """What requests that wait come up against, as of the last step."""
+        return Limits(
+            num_sequences=self._limit.num_sequences,
+            batch_average=self._limit.average,
+            num_watermark_blocks=self._watermark,
+            num_promised_blocks=self._num_promised,
+            opens_ns=self.opens_ns,
+            num_looks=self._looks,
+        )
 
     @property
     def opens_ns(self) -> int | None:
@@ -199,6 +233,7 @@ class Admission:
         self._buckets.admitted(request)
         self._running.prefilling[request] = None
         request.status, request.held, request.num_ended_before = Status.PREFILLING, None, -1
+        request.why_held = None
         if not is_resumed:
             request.first_scheduled_ns, request.num_cached_tokens = now_ns, num_cached
         if (emit := self._cache.events.emit) is not None:
@@ -212,5 +247,6 @@ class Admission:
                 emit(RequestPromoted(request.request_id, wait_ns, request.num_preemptions))
 
     def _explain(self, request: RequestState, reason: str) -> None:
+        request.why_held, request.looked_at = reason, self._looks
         if self.explains and (emit := self._cache.events.emit) is not None:
             emit(RequestHeld(request.request_id, reason))

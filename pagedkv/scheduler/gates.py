@@ -1,7 +1,7 @@
 """What keeps a waiting request from being admitted, besides blocks: each gate is one setting.
 
 A gate is asked once a step whether to open, and then for each request. It answers with the reason to hold a
-request, or None.
+request, or None. `BatchPeriod` holds whole steps.
 """
 
 from bisect import bisect_left
@@ -9,7 +9,7 @@ from bisect import bisect_left
 from pagedkv.scheduler.state import RequestState
 from pagedkv.scheduler.waiting import WaitingQueue
 
-__all__ = ["AdaptiveLimit", "FixedLimit", "LengthBuckets", "MergeWindow"]
+__all__ = ["AdaptiveLimit", "BatchPeriod", "FixedLimit", "LengthBuckets", "MergeWindow"]
 
 _NS_PER_MS = 1_000_000
 
@@ -43,6 +43,29 @@ class MergeWindow:
 
     def _is_full(self, waiting: WaitingQueue, num_places: int) -> bool:
         return waiting.num_sequences >= num_places or waiting.num_new_tokens >= self._full_tokens
+
+
+class BatchPeriod:
+    """Lets steps begin at multiples of a time only.
+
+    Args:
+        period_ms: that time; 0 for at any.
+    """
+
+    def __init__(self, period_ms: float) -> None:
+        self._period_ns = round(period_ms * _NS_PER_MS)
+        self._due_ns: int | None = None
+
+    def due_ns(self, now_ns: int) -> int | None:
+        """When the next step is to begin; None if that is now."""
+        if not self._period_ns:
+            return None
+        if self._due_ns is None:
+            self._due_ns = -(-now_ns // self._period_ns) * self._period_ns
+        if now_ns < self._due_ns:
+            return self._due_ns
+        self._due_ns = None
+        return None
 
 
 class LengthBuckets:
@@ -82,10 +105,12 @@ class FixedLimit:
 
     Attributes:
         num_sequences: how many may run now.
+        average: moving average of what ran; None where the limit does not follow it.
     """
 
     def __init__(self, max_running: int) -> None:
         self.num_sequences = max_running
+        self.average: float | None = None
 
     def end_step(self, num_running: int, num_preempted: int) -> None:
         """A step of so many running sequences was scheduled, for which so many requests were preempted."""
@@ -112,14 +137,13 @@ class AdaptiveLimit(FixedLimit):
         super().__init__(max_running)
         self._max_running = max_running
         self._num_steps = num_steps
-        self._average: float | None = None
 
     def end_step(self, num_running: int, num_preempted: int) -> None:
         """A step of so many running sequences was scheduled, for which so many requests were preempted."""
-        if self._average is None:
-            self._average = float(num_running)
+        if self.average is None:
+            self.average = float(num_running)
         if num_preempted:
-            self.num_sequences = max(1, min(int(self._average), num_running))
+            self.num_sequences = max(1, min(int(self.average), num_running))
         else:
             self.num_sequences = min(self._max_running, self.num_sequences + 1)
-        self._average += (num_running - self._average) / self._num_steps
+        self.average += (num_running - self.average) / self._num_steps

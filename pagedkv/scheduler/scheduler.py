@@ -16,7 +16,8 @@ from pagedkv.errors import ConfigError, DuplicateRequest, InvalidRequest, Reques
 from pagedkv.events import EventStream, RequestFinished, RequestQueued, StepCommitted, StepScheduled
 from pagedkv.logs import attach_scheduler_if_asked
 from pagedkv.request import Request, RequestId
-from pagedkv.scheduler.admission import Admission
+from pagedkv.scheduler.admission import Admission, Limits
+from pagedkv.scheduler.gates import BatchPeriod
 from pagedkv.scheduler.paging import Paging
 from pagedkv.scheduler.running import Plan, Running
 from pagedkv.scheduler.state import FinishReason, RequestState, SequenceState, Status
@@ -60,6 +61,7 @@ class Scheduler:
         self._paging = Paging(cache, clock, lambda request: self._running.rank(request))
         self._running = Running(cache, config, self._table, self._waiting, self._paging)
         self._admission = Admission(cache, config, self._waiting, self._running, self._paging)
+        self._period = BatchPeriod(config.batch_period_ms)
         self._in_flight: tuple[ScheduledStep, Plan] | None = None
         self._copies: list[tuple[int, int]] = []  # of forks since the last step
         self._num_added = 0
@@ -88,6 +90,15 @@ class Scheduler:
     def num_running(self) -> int:
         """Requests with blocks."""
         return len(self._running)
+
+    def waiting(self, count: int) -> list[RequestState]:
+        """The first requests that wait, in the order of their turns; at most so many."""
+        return self._waiting.first(count)
+
+    @property
+    def limits(self) -> Limits:
+        """What keeps requests from beginning, besides too few blocks."""
+        return self._admission.limits
 
     @property
     def in_flight(self) -> ScheduledStep | None:
@@ -168,6 +179,8 @@ class Scheduler:
         """
         if self._in_flight is not None:
             raise InvalidRequest(f"step {self._in_flight[0].number} is in flight: commit it, or fail it")
+        if self._requests and (due_ns := self._period.due_ns(self.clock.now_ns())) is not None:
+            return ScheduledStep(wake_ns=due_ns)
         if self._paging.is_on:
             self._paging.poll()
         plan = Plan(self.clock.now_ns(), self.config.max_batch_tokens)
@@ -319,6 +332,8 @@ class Scheduler:
                     num_running=len(self._running),
                     num_waiting=len(self._waiting),
                     longest_wait_ns=self._waiting.longest_wait_ns(plan.now_ns),
+                    num_kv_tokens=step.num_kv_tokens,
+                    awaits_pages=step.awaits_pages,
                 )
             )
 

@@ -145,6 +145,8 @@ class RequestState:
         queued_ns: since when it waits.
         num_ended_before: of a preempted one, how many requests had ended then; it waits for another end.
         held: why it could not be admitted when it was last looked at.
+        why_held: the same in words, whatever the reason; None if it was not looked at since it waits.
+        looked_at: the look, of all looks at who waits, of which `why_held` is.
     """
 
     request: Request
@@ -165,6 +167,8 @@ class RequestState:
     queued_ns: int = 0
     num_ended_before: int = -1
     held: "Held | None" = None
+    why_held: str | None = None
+    looked_at: int = 0
 
     @property
     def request_id(self) -> RequestId:

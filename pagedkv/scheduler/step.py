@@ -96,6 +96,12 @@ class ScheduledStep:
         return len(self.decodes) + sum(chunk.num_tokens for chunk in self.chunks)
 
     @property
+    def num_kv_tokens(self) -> int:
+        """Tokens whose KV is read: the context of every sequence, once for each."""
+        num_decodes = len(self.decodes)
+        return int(self.decodes.positions.sum()) + num_decodes + sum(chunk.stop for chunk in self.chunks)
+
+    @property
     def batch_size(self) -> int:
         """Sequences that take part."""
         return len(self.decodes) + len(self.chunks)

@@ -1,16 +1,18 @@
 """An executor without a model: steps take the time that they cost, and tokens come from a hash."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pagedkv.clock import VirtualClock
 from pagedkv.errors import ConfigError
+from pagedkv.events import EventStream, StepCompiled
 from pagedkv.sampling.sampled import Sampled
 from pagedkv.sampling.uniform import UInt64s, mixed
 from pagedkv.scheduler.state import SequenceState
 from pagedkv.scheduler.step import Chunk, Decodes, ScheduledStep
+from pagedkv.simulate.compiling import COMPILE_NS, FirstCalls
 from pagedkv.simulate.cost import CostModel
 
 __all__ = ["DEFAULT_PEAK", "SimulatedExecutor"]
@@ -42,6 +44,10 @@ class SimulatedExecutor:
         seed: from 0.
         peak: of the distribution that beams choose from, above 0.
         makes_tokens: whether tokens matter; without, those of plain sequences are all 0, which is quicker.
+        warm_up: whether all kernels were compiled before the first step; without, each is in the first step
+            that needs it, which waits for that.
+        events: is told of these steps; None for nobody.
+        begin_step: called first in every step, to let the time pass that it waits for something.
 
     Raises:
         ConfigError: the seed or the peak is out of range.
@@ -55,6 +61,9 @@ class SimulatedExecutor:
         seed: int = 0,
         peak: float = DEFAULT_PEAK,
         makes_tokens: bool = True,
+        warm_up: bool = True,
+        events: EventStream | None = None,
+        begin_step: Callable[[], None] | None = None,
     ) -> None:
         if type(seed) is not int or not 0 <= seed <= _HIGHEST_SEED:
             raise ConfigError(f"seed is {seed!r}; it must be an int from 0 to {_HIGHEST_SEED}")
@@ -68,9 +77,16 @@ class SimulatedExecutor:
         self._makes_tokens = makes_tokens
         self._decoding = _Batch.of(self._seed, ())
         self._changes: int | None = None
+        self._kernels = None if warm_up else FirstCalls()
+        self._events = events
+        self._begin_step = begin_step
 
     def execute(self, step: ScheduledStep) -> Sampled:
         """Let the step's time pass; returns its tokens."""
+        if self._begin_step is not None:
+            self._begin_step()
+        if self._kernels is not None and (num_kernels := self._kernels.num_new(step)):
+            self._compile(num_kernels)
         self._clock.advance(self._cost.step_ns(step))
         ends = [chunk for chunk in step.chunks if chunk.samples]
         batch = self._sampling(step.decodes, ends)
@@ -86,6 +102,12 @@ class SimulatedExecutor:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _compile(self, num_kernels: int) -> None:
+        compile_ns = num_kernels * COMPILE_NS
+        self._clock.advance(compile_ns)
+        if self._events is not None and (emit := self._events.emit) is not None:
+            emit(StepCompiled(num_kernels, compile_ns))
 
     def _sampling(self, decodes: Decodes, ends: Sequence[Chunk]) -> "_Batch":
         """The sequences behind which a token is sampled; those that decode change only now and then."""

@@ -9,7 +9,7 @@ from pagedkv.clock import VirtualClock
 from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
 from pagedkv.engine.executor import Executor
 from pagedkv.errors import ConfigError, InvalidRequest
-from pagedkv.offload.tiers import PageTiers, TiersFactory
+from pagedkv.offload.tiers import PageTiers
 from pagedkv.replay.result import Progress, block_size_for
 from pagedkv.request import Request
 from pagedkv.sampling.params import SamplingParams
@@ -73,6 +73,7 @@ def simulate(
     sample_interval_ms: int = 1000,
     seed: int = 0,
     peak: float = DEFAULT_PEAK,
+    warm_up: bool = True,
     progress: Progress | None = None,
     observe: Callable[[Scheduler], object] | None = None,
 ) -> SimulationResult:
@@ -97,6 +98,7 @@ def simulate(
         sample_interval_ms: virtual time between two entries of `SimulationResult.series`.
         seed: of the tokens, and of what beams choose from.
         peak: see `SimulatedExecutor`.
+        warm_up: likewise.
         progress: told how many requests have ended.
         observe: called with the scheduler before the first request comes, to attach sinks to its events.
 
@@ -112,21 +114,34 @@ def simulate(
     prompts = Prompts(trace, settled.block_size, prefix_caching=settled.prefix_caching)
     arrivals = Arrivals(trace, time_scale=time_scale, closed_loop=closed_loop)
     clock = VirtualClock()
-    blocks = BlockManager(settled, None if offload is None else _tiers(offload, settled, cost, clock))
+    mover = None if offload is None else _mover(offload, settled, cost, clock)
+    tiers = None if offload is None or mover is None else partial(PageTiers, mover, offload, clock=clock)
+    blocks = BlockManager(settled, tiers)
     chosen = Scheduler(blocks, scheduler or SchedulerConfig(), clock)
     if observe is not None:
         observe(chosen)
     service = _Service(
         chosen,
-        SimulatedExecutor(clock, cost, seed=seed, peak=peak, makes_tokens=False),
+        SimulatedExecutor(
+            clock,
+            cost,
+            seed=seed,
+            peak=peak,
+            makes_tokens=False,
+            warm_up=warm_up,
+            events=chosen.events,
+            begin_step=None if mover is None else mover.begin_step,
+        ),
         clock,
         sample_interval_ms * _NS_PER_MS,
     )
     return service.run(trace, arrivals, prompts, progress)
 
 
-def _tiers(offload: OffloadConfig, cache: CacheConfig, cost: CostModel, clock: VirtualClock) -> TiersFactory:
-    """Makes tiers of these sizes below a simulated device."""
+def _mover(
+    offload: OffloadConfig, cache: CacheConfig, cost: CostModel, clock: VirtualClock
+) -> SimulatedMover:
+    """What moves pages between a simulated device and tiers of these sizes."""
     page_bytes = cost.block_bytes
     pinned = cache.num_blocks * page_bytes if offload.pinned_bytes is None else offload.pinned_bytes
     if pinned < (2 if offload.nvme_bytes else 1) * page_bytes:
@@ -134,15 +149,17 @@ def _tiers(offload: OffloadConfig, cache: CacheConfig, cost: CostModel, clock: V
             f"pinned_bytes is {pinned}, and a block is {page_bytes} bytes: there must be room for "
             "one, and for two in front of a file"
         )
-    mover = SimulatedMover(
+    return SimulatedMover(
         clock,
         cost.device,
         page_bytes=page_bytes,
         num_slots=pinned // page_bytes,
         num_places=offload.nvme_bytes // page_bytes,
         num_devices=cost.num_devices,
+        io_streams=offload.io_streams,
+        io_threads=offload.io_threads,
+        deferred_events=offload.deferred_events,
     )
-    return partial(PageTiers, mover, offload, clock=clock)
 
 
 class _Service:

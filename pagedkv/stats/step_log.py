@@ -16,11 +16,15 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
     {
         "now_ns": "when the step was committed",
         "duration_ns": "from scheduling it to committing it",
+        "sync_ns": "of that, time in which it stood still for copies between device and host",
+        "compile_ns": "of that, time in which kernels were compiled",
         "between_ns": "from committing the step before to scheduling this one",
+        "page_idle_ns": "of that, time in which nothing could run, and pages were awaited",
         "batch_size": "sequences that took part",
         "num_decodes": "those of them with one token",
         "num_prefill_tokens": "tokens of the others",
         "num_sampled": "tokens that came of it",
+        "num_kv_tokens": "tokens whose KV it read: the context of every sequence",
         "num_running": "requests with blocks, when it was scheduled",
         "num_waiting": "requests without, likewise",
         "longest_wait_ns": "wait of the first in line, likewise",
@@ -38,6 +42,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "num_forks": "sequences that forked off others",
         "max_ref_count": "most references that a block gained; 0 if none gained any",
         "num_page_outs": "evicted blocks that were kept as pages",
+        "num_dropped": "pages that gave way before anybody asked for them",
         "num_page_ins": "pages that were asked for",
         "num_again": "those of them that had been on the device a short time before",
         "num_in_time": "pages that were there when the turn of their request came",
@@ -46,6 +51,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "awaited_ns": "for how long requests waited for pages in their turn",
         "page_in_ns": "longest of the page-ins that ended, as long as pages were certainly missing",
         "page_in_expected_ns": "what that one takes by the measured bandwidths",
+        "link_ns": "what the pages that moved between device and host take by the measured bandwidths",
+        "file_ns": "likewise, between host and file",
         "num_throttled": "times that copies began to be held back",
     }
 )
@@ -100,6 +107,7 @@ class StepLog:
         self._num_steps = 0
         self._committed_ns: int | None = None
         self._num_free = cache.config.num_blocks
+        self._awaiting_since_ns: int | None = None
         self._looked = (0, 0)
         self._row: dict[str, int] = dict.fromkeys(COLUMNS, 0)
         self._folds: dict[type[ev.Event], Callable[[Any], None]] = {
@@ -116,6 +124,10 @@ class StepLog:
             ev.PageInEnded: self._page_in_ended,
             ev.RequestAwaitedPages: self._awaited,
             ev.OffloadThrottled: self._throttled,
+            ev.PagesDropped: self._dropped,
+            ev.PagesMoved: self._moved,
+            ev.StreamAwaited: self._stream_awaited,
+            ev.StepCompiled: self._compiled,
             ev.StepScheduled: self._scheduled,
             ev.StepCommitted: self._stepped,
         }
@@ -178,6 +190,13 @@ class StepLog:
 
     def _stored(self, e: ev.PagesStored) -> None:
         self._row["num_page_outs"] += e.num_pages
+        self._row["link_ns"] += e.copy_ns
+
+    def _dropped(self, e: ev.PagesDropped) -> None:
+        self._row["num_dropped"] += e.num_pages
+
+    def _moved(self, e: ev.PagesMoved) -> None:
+        self._row["link_ns" if e.route == "page_in" else "file_ns"] += e.copy_ns
 
     def _page_in_started(self, e: ev.PageInStarted) -> None:
         self._row["num_page_ins"] += e.num_pages
@@ -197,10 +216,21 @@ class StepLog:
     def _throttled(self, _event: ev.OffloadThrottled) -> None:
         self._row["num_throttled"] += 1
 
+    def _stream_awaited(self, e: ev.StreamAwaited) -> None:
+        self._row["sync_ns"] += e.wait_ns
+
+    def _compiled(self, e: ev.StepCompiled) -> None:
+        self._row["compile_ns"] += e.duration_ns
+
     # ---- steps
 
     def _scheduled(self, e: ev.StepScheduled) -> None:
+        if self._awaiting_since_ns is not None:
+            self._row["page_idle_ns"] += e.now_ns - self._awaiting_since_ns
+            self._awaiting_since_ns = None
         if not e.batch_size:  # what has happened belongs to the next step
+            self._row["sync_ns"] = 0  # but no step stood still
+            self._awaiting_since_ns = e.now_ns if e.awaits_pages else None
             return
         if self._num_steps % self._steps_between_looks == 0:
             wasted_ppm = int(self._cache.internal_fragmentation() * 1_000_000)
@@ -210,6 +240,7 @@ class StepLog:
             batch_size=e.batch_size,
             num_decodes=e.num_decodes,
             num_prefill_tokens=e.num_prefill_tokens,
+            num_kv_tokens=e.num_kv_tokens,
             num_running=e.num_running,
             num_waiting=e.num_waiting,
             longest_wait_ns=e.longest_wait_ns,

@@ -56,11 +56,15 @@ class FailingFiles(FileLayer):
         elif fault == Fault.KILLED_PROCESS:
             self._moves.set()
         elif fault == Fault.SHORT_READ:
-            self._short = offset
+            self.let_be_short(offset)
         elif fault == Fault.FILE_DELETED and self._fd >= 0:
             os.ftruncate(self._fd, 0)
         elif fault == Fault.FLIPPED_BIT and self._fd >= 0 and offset >= 0:
             self._flip(offset)
+
+    def let_be_short(self, offset: int) -> None:
+        """Say of which place reads are short, while they are; a negative one is of none."""
+        self._short = offset
 
     def heal(self) -> None:
         """End all faults."""

@@ -92,6 +92,7 @@ class PagedKVOffloadAdapter(OffloadAdapter):
         self._copies: dict[int, _Copy] = {}
         self._ended: dict[int, tuple[Done, _Copy]] = {}
         self._num_operations = 0
+        self._short: int | None = None  # the handle whose reads are short
 
     @classmethod
     def unavailable(cls) -> str:
@@ -204,9 +205,13 @@ class PagedKVOffloadAdapter(OffloadAdapter):
                 self._load(operation, copy, copy.handle)
             elif copy.handle is not None and copy.handle not in self._pages:
                 self._end(operation)  # dropped
-            elif self._tiers.num_ready:
+            elif self._has_room():
                 self._demote(operation if copy.handle is None else copy.handle, copy.block)
                 self._end(operation)
+
+    def _has_room(self) -> bool:
+        """Whether a block can go down and no page is lost for it; or, where all stay, leaves the host."""
+        return (self._tiers.num_free_slots if self.is_ample else self._tiers.num_ready) > 0
 
     def _load(self, operation: int, copy: _Copy, handle: int) -> None:
         page = self._pages.get(handle, _LOST)
@@ -215,6 +220,8 @@ class PagedKVOffloadAdapter(OffloadAdapter):
         if page == _LOST:
             self._end(operation, BlockLost(f"handle {handle} is gone"))
             return
+        if self._short is not None:  # its place may be another one since, and this page's now
+            self._files.let_be_short(self._offset(self._short))
         pages = np.array([page])
         self._tiers.pin(pages)
         copy.ticket = self._tiers.page_in(pages, np.array([copy.block]))
@@ -247,13 +254,20 @@ class PagedKVOffloadAdapter(OffloadAdapter):
 
     def inject(self, fault: Fault, handle: int) -> None:
         """Let system calls fail, or spoil the file."""
-        page = self._pages.get(handle, _LOST) - self.num_blocks
-        place = self._tiers._table.place[page] if page >= 0 else -1  # noqa: SLF001 - nobody else has to know
-        self._files.inject(fault, place * _SLOT_BYTES)
+        if fault == Fault.SHORT_READ:
+            self._short = handle
+        self._files.inject(fault, self._offset(handle))
 
     def heal(self) -> None:
         """Let system calls be as they were."""
+        self._short = None
         self._files.heal()
+
+    def _offset(self, handle: int) -> int:
+        """Where the file has a handle's page; negative if it does not."""
+        page = self._pages.get(handle, _LOST) - self.num_blocks
+        place = self._tiers._table.place[page] if page >= 0 else -1  # noqa: SLF001 - nobody else has to know
+        return int(place * _SLOT_BYTES)
 
     def kill(self) -> None:
         """End; a file without a name is gone then, however its process ends."""

@@ -63,8 +63,8 @@ class Plain:
     """As many bytes, in memory that is aligned for direct IO, a file, and as many threads that use it."""
 
     def __init__(self, folder: Path, page_bytes: int) -> None:
-        memory = mmap.mmap(-1, 2 * NUM_PAGES * page_bytes)
-        if hasattr(mmap, "MADV_HUGEPAGE"):  # as the mover's
+        memory = mmap.mmap(-1, 2 * NUM_PAGES * page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):  # as the mover's; memory that can be shared has none
             memory.madvise(mmap.MADV_HUGEPAGE)
         pages = np.frombuffer(memory, np.uint8).reshape(2, NUM_PAGES, page_bytes)
         pages[:] = 1

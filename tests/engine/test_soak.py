@@ -39,6 +39,7 @@ SHAPE = ModelShape(
 )
 DISTURBANCES = {
     "aborted": 0.2,  # chances for each step
+    "aborted within": 0.05,  # between scheduling and committing, before the work and behind it
     "failed before": 0.03,
     "failed behind": 0.03,
     "no numbers": 0.01,
@@ -92,16 +93,21 @@ def _params(rng: random.Random) -> SamplingParams:
 
 @dataclass
 class Disturbed:
-    """An executor that fails now and then, before or behind its work."""
+    """An executor during whose work requests are aborted, and that fails now and then."""
 
     inner: SimulatedExecutor
     rng: random.Random
     happened: Counter[str]
+    abort: Callable[[], None]
 
     def execute(self, step: ScheduledStep) -> Sampled:
+        if self._happens("aborted within"):
+            self.abort()
         if self._happens("failed before"):
             raise OSError(5, "the device is gone")
         sampled = self.inner.execute(step)
+        if self._happens("aborted within"):
+            self.abort()
         if self._happens("failed behind"):
             raise MemoryError
         if step.num_sampled and self._happens("no numbers"):
@@ -169,7 +175,7 @@ class Soak:
             max_running=40,
             max_batch_tokens=96,
         )
-        self.engine._executor = Disturbed(executor, self.rng, self.happened)
+        self.engine._executor = Disturbed(executor, self.rng, self.happened, self._abort)
         self.asked = list(asked)
         self.told: dict[int | str, Told] = {}
 
@@ -206,15 +212,18 @@ class Soak:
             self.told[output.request_id].hear(output)
 
     def _disturb(self) -> None:
-        live = list(self.engine.scheduler.requests)
-        if live and self.rng.random() < DISTURBANCES["aborted"]:
-            request_id = self.rng.choice(live)
-            self.told[request_id].hear(self.engine.abort(request_id))
-            self.happened["aborted"] += 1
+        if self.rng.random() < DISTURBANCES["aborted"]:
+            self._abort()
         if self.rng.random() < DISTURBANCES["looked at"]:
             self.engine.scheduler.cache.check_integrity()
             shot = self.engine.snapshot()
             assert {each["request_id"] for each in shot["requests"]} == set(self.engine.scheduler.requests)
+
+    def _abort(self) -> None:
+        if live := list(self.engine.scheduler.requests):
+            request_id = self.rng.choice(live)
+            self.told[request_id].hear(self.engine.abort(request_id))
+            self.happened["aborted"] += 1
 
 
 def calm(asked: Sequence[Asked]) -> list[RequestOutput]:
@@ -271,6 +280,7 @@ def test_soak(count: int, seed: int, record_property: Callable[[str, object], No
     assert stats.num_hit_tokens > 0
     assert stats.counters["sequences_forked"] > count // 10
     assert soak.happened["aborted"] > count // 50
+    assert soak.happened["aborted within"] > count // 50
     assert stats.num_failed_steps > 0
 
 
@@ -278,9 +288,14 @@ def test_a_lost_output_is_noticed() -> None:
     """Negative control: a request of which the engine forgets to tell, and a token that changes."""
     asked = list(requests(60, random.Random(1)))  # noqa: S311
     expected = calm(asked)
+    plain = Soak(asked, 1)
+    plain.run()
+    check(plain, expected)
+    lost = next(number for number, told in plain.told.items() if "abort" not in told.reasons.values())
+
     soak = Soak(asked, 1)
     deliver = soak.engine._mail.deliver
-    soak.engine._mail.deliver = lambda output: None if output.request_id == 31 else deliver(output)
+    soak.engine._mail.deliver = lambda output: None if output.request_id == lost else deliver(output)
     soak.run()
     with pytest.raises(AssertionError):
         check(soak, expected)

@@ -11,6 +11,7 @@ from pagedkv.block_manager import BlockManager
 from pagedkv.clock import VirtualClock
 from pagedkv.config import CacheConfig, SchedulerConfig
 from pagedkv.engine import Engine, ModelLimits
+from pagedkv.engine.live import SocketPath
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.sampling.sampled import Sampled, TokenLogprobs
 from pagedkv.scheduler import ScheduledStep, Scheduler, SequenceState
@@ -146,6 +147,8 @@ def toy_engine(
     tokenizer: ByteTokenizer | None = None,
     max_model_len: int | None = 100,
     cache: dict[str, Any] | None = None,
+    debug_socket: SocketPath = False,
+    metrics_address: str | None = None,
     **scheduler: Any,
 ) -> tuple[Engine, ToyModel]:
     """An engine over a toy model."""
@@ -159,5 +162,7 @@ def toy_engine(
         tokenizer=tokenizer,
         limits=limits,
         seed=5,
+        debug_socket=debug_socket,
+        metrics_address=metrics_address,
     )
     return engine, model

@@ -49,6 +49,9 @@ class FakeMover:
         self.refuses_stores = False
         self.is_closed = False
 
+    def tell(self, events: EventStream) -> None:
+        """No step waits."""
+
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots."""
         assert len(blocks) == len(slots) == len(set(slots.tolist()))

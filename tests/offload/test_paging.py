@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pagedkv import BlockManager, CacheConfig
+from pagedkv.block_ids import Int64s
 from pagedkv.block_manager import PageIn
 from pagedkv.clock import VirtualClock
 from pagedkv.errors import ConfigError, CorruptPage, InvalidRequest, OffloadError, OutOfBlocks
@@ -92,6 +93,61 @@ def test_too_few_blocks_change_nothing() -> None:
     assert not mover.under_way
     cache.check_integrity()
     cache.begin_page_in(cache.paged_prefix(A, max_pages=5))
+
+
+class InterruptedMover(SlowMover):
+    """Somebody presses Ctrl-C while blocks are copied to the host."""
+
+    is_interrupted = False
+
+    def store(self, blocks: Int64s, slots: Int64s) -> None:
+        """Copy a part, and go no further."""
+        super().store(blocks, slots)
+        if self.is_interrupted:
+            self.is_interrupted = False
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("num_slots", [20, 40])
+@pytest.mark.parametrize("call", ["admit", "append", "append batch", "fork", "page in", "page in of two"])
+def test_an_interrupt_while_blocks_are_copied_loses_none(call: str, num_slots: int) -> None:
+    """Whoever wanted the blocks gets none of them; what they held is forgotten, and all of them come home."""
+    mover = InterruptedMover(num_slots)
+    cache = cache_over(mover, num_blocks=20, fork_mode="eager")
+    churn(cache, A, B, C)
+    cache.admit(1, [*A[:12], 9, 9])
+    cache.admit(2, [*C[:4], *[8] * 12])
+    page_ins = [cache.begin_page_in(cache.paged_prefix(B, max_pages=1))] if call == "page in of two" else []
+    churn(cache, [7] * 4 * (cache.pool.num_free - 1))
+    calls = {
+        "admit": lambda: cache.admit(3, [*A[:12], *[6] * 20]),
+        "append": lambda: cache.append(1, [6] * 20),
+        "append batch": lambda: cache.append_batch([2], [6]),
+        "fork": lambda: cache.fork(1, 3),
+        "page in": lambda: cache.begin_page_in(cache.paged_prefix(B)),
+        "page in of two": lambda: cache.begin_page_in(cache.paged_prefix(B)),
+    }
+    before = [cache.block_table(seq_id).tolist() for seq_id in (1, 2)]
+    num_free = cache.pool.num_free
+    if call.startswith("page in"):
+        assert cache.paged_prefix(B).num_paged
+    mover.is_interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        calls[call]()
+    cache.check_integrity()
+    assert [cache.block_table(seq_id).tolist() for seq_id in (1, 2)] == before
+    assert cache.pool.num_free == num_free
+    for page_in in page_ins:
+        cache.end_page_in(page_in)
+    for _ in range(9):
+        mover.end_all()
+        cache.poll_page_ins()
+    cache.release(1)
+    cache.release(2)
+    cache.check_integrity()
+    assert cache.pool.num_free == 20
+    cache.reset_prefix_cache()
+    assert cache.tiers.num_kept == 0
 
 
 def test_a_prefix_without_pages_or_out_of_date_is_refused() -> None:

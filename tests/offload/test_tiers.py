@@ -52,7 +52,7 @@ def test_content_is_on_the_host_before_its_block_is_overwritten() -> None:
     assert len(set(pages)) == 2
     assert min(pages) >= tiers.first_page
     assert sorted(mover.host.values()) == ["a", "b"]
-    assert events == [PagesStored(2, 0, 2, 2 * mover.page_bytes)]
+    assert events == [PagesStored(2, 0, 2, 2 * mover.page_bytes, copy_ns=2 * mover.page_bytes)]
     assert (tiers.num_host_pages, tiers.num_kept) == (2, 2)
 
 
@@ -118,7 +118,7 @@ def test_pages_of_the_host_come_in_one_copy() -> None:
     [ended] = tiers.poll()
     assert (ended.ticket, ended.arrived.tolist()) == (ticket, [True] * 3)
     assert [mover.device[block] for block in (7, 8, 9)] == ["a", "b", "c"]
-    assert events == [PagesMoved("page_in", 3, 3 * mover.page_bytes, 0)]
+    assert events == [PagesMoved("page_in", 3, 3 * mover.page_bytes, 0, copy_ns=3 * mover.page_bytes)]
     tiers.forget(pages, wanted=True)
     tiers.check_integrity()
     assert (tiers.num_kept, len(tiers._table.spare_slots)) == (0, 4)

@@ -132,6 +132,40 @@ def test_a_full_batch_does_not_wait_for_the_window(serve: Serve) -> None:
     assert began(served.step()) == [1]
 
 
+def test_steps_begin_at_multiples_of_the_period(serve: Serve) -> None:
+    """Arrivals join at the next one; an empty step says when that is, and without requests none is held."""
+    served = serve(batch_period_ms=5.0)
+    assert served.scheduler.schedule().wake_ns is None
+    served.clock.advance(2 * MS)
+    served.add(1, max_tokens=20)
+    step = served.scheduler.schedule()
+    assert (bool(step), step.wake_ns) == (False, 5 * MS)
+    served.add(2, max_tokens=20)
+    assert not served.scheduler.schedule()
+    served.clock.sleep_until(5 * MS)
+    assert began(served.step()) == [1, 2]
+    assert served.scheduler.schedule().wake_ns == 10 * MS
+    served.clock.sleep_until(12 * MS)  # a clock of a machine wakes late
+    assert len(served.step().decodes) == 2
+    assert served.scheduler.schedule().wake_ns == 15 * MS
+
+
+@given(period=st.integers(1, 9), gaps=st.lists(st.integers(0, 12), min_size=1, max_size=8))
+def test_no_step_begins_between_multiples(period: int, gaps: list[int]) -> None:
+    """Whenever requests come, and all of them end."""
+    served = Served(batch_period_ms=float(period))
+    for request_id, gap in enumerate(gaps):
+        served.clock.advance(gap * MS)
+        served.add(request_id)
+    while served.scheduler.requests:
+        step = served.step()
+        if not step:
+            served.clock.sleep_until(step.wake_ns or 0)
+    begins = [event.now_ns for event in served.of(StepScheduled) if event.batch_size]
+    assert begins
+    assert all(begin % (period * MS) < MS for begin in begins)
+
+
 def test_a_step_begins_prompts_of_one_bucket(serve: Serve) -> None:
     """Short prompts run without the long one's step; each bucket has its turn in the order of arrival."""
     served = serve(length_buckets=(4, 8))
@@ -174,6 +208,7 @@ def test_a_group_wider_than_the_limit_runs_alone(serve: Serve) -> None:
         ({"max_overtakes": -1}, "max_overtakes is -1"),
         ({"max_wait_ms": float("nan")}, "max_wait_ms is nan"),
         ({"batch_merge_window_ms": -1}, "batch_merge_window_ms is -1"),
+        ({"batch_period_ms": float("nan")}, "batch_period_ms is nan"),
         ({"length_buckets": (8, 4)}, "length_buckets is \\(8, 4\\)"),
         ({"length_buckets": (1, 4)}, "length_buckets is \\(1, 4\\)"),
         ({"adaptive_batch_size": 1}, "adaptive_batch_size is 1"),

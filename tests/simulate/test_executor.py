@@ -5,8 +5,10 @@ import pytest
 
 from pagedkv.clock import VirtualClock
 from pagedkv.errors import ConfigError
+from pagedkv.events import EventStream
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.simulate import CostModel, SimulatedExecutor
+from pagedkv.simulate.compiling import COMPILE_NS
 from tests.simulate.steps import sequence, step
 
 COST = CostModel("h100", "tiny", block_size=16)
@@ -118,3 +120,31 @@ def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
     """The message names the setting."""
     with pytest.raises(ConfigError, match=next(iter(settings))):
         SimulatedExecutor(VirtualClock(), COST, **settings)
+
+
+def test_a_kernel_is_compiled_by_the_step_that_meets_it_first() -> None:
+    """Writing KV and a decode, then nothing, then a prompt's attention, then copies; with warm-up, never."""
+    clock, told = VirtualClock(), []
+    events = EventStream()
+    events.attach(told.append)
+    cold = SimulatedExecutor(clock, COST, warm_up=False, events=events)
+    warm_clock = VirtualClock()
+    warm = SimulatedExecutor(warm_clock, COST)
+    steps = [step([11]), step([12, 3]), step([13], [(0, 5, True)]), step([14], copies=1), step([15])]
+    for each in steps:
+        cold.execute(each)
+        warm.execute(each)
+    assert [(event.num_kernels, event.duration_ns) for event in told] == [
+        (2, 2 * COMPILE_NS),
+        (1, COMPILE_NS),
+        (1, COMPILE_NS),
+    ]
+    assert clock.now_ns() - warm_clock.now_ns() == 4 * COMPILE_NS
+
+
+def test_a_step_begins_when_what_it_waits_for_is_there() -> None:
+    """Whoever wants steps to wait is asked first."""
+    clock = VirtualClock()
+    executor = SimulatedExecutor(clock, COST, begin_step=lambda: clock.advance(7))
+    executor.execute(step([11]))
+    assert clock.now_ns() == 7 + COST.step_ns(step([11]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pagedkv import CacheConfig, OffloadConfig, SchedulerConfig
 from pagedkv.scheduler import Scheduler
-from pagedkv.simulate import SimulationResult, simulate
+from pagedkv.simulate import SimulationResult, device_profile, simulate
 from pagedkv.stats import COLUMNS, Counters, StepLog
 from pagedkv.traces import Trace, generate
 
@@ -110,3 +110,34 @@ def test_a_window_knows_its_settings(run: tuple[StepLog, Counters, SimulationRes
     part = run[0].window().part(3, 5)
     assert len(part) == 2
     assert (part.cache.num_blocks, part.scheduler) == (CACHE.num_blocks, SchedulerConfig())
+
+
+def test_what_steps_wait_for_is_in_their_time() -> None:
+    """Copies and compilation are parts of steps; time without a step that waits for pages is one between."""
+    trace = generate("chat", num_requests=120, seed=3, block_size=16)
+    cache = CacheConfig(num_blocks=600, block_size=16)
+    tiers = OffloadConfig(pinned_bytes=2**31, deferred_events=False, io_streams=0)
+    slow, _, _ = logged(trace, cache, offload=tiers, warm_up=False)
+    quick, _, _ = logged(trace, cache, offload=OffloadConfig(pinned_bytes=2**31))
+    window = slow.window()
+    assert window.total("sync_ns") > 0 == quick.window().total("compile_ns")
+    assert window.total("compile_ns") > 0
+    assert (window["sync_ns"] + window["compile_ns"] <= window["duration_ns"]).all()
+    assert (window["page_idle_ns"] <= window["between_ns"]).all()
+    assert (window["num_kv_tokens"] >= window["batch_size"]).all()
+
+
+def test_copies_take_what_their_bytes_take() -> None:
+    """`link_ns` is bytes over bandwidth, whatever waits; a file has a column of its own."""
+    trace = generate("chat", num_requests=120, seed=3, block_size=16)
+    tiers = OffloadConfig(pinned_bytes=2**28, nvme_bytes=2**32)
+    log, _, result = logged(trace, CacheConfig(num_blocks=600, block_size=16), offload=tiers)
+    window, traffic = log.window(), result.offload
+    assert traffic is not None
+    device = device_profile("h200")
+    moved = traffic.num_bytes["page_out"] + traffic.num_bytes["page_in"]
+    assert window.total("link_ns") == pytest.approx(moved * 10**9 / device.reached_link_bytes_per_s, rel=1e-3)
+    spilt_ns = traffic.num_bytes["spill"] * 10**9 / device.disk_write_bytes_per_s
+    fetched_ns = traffic.num_bytes["fetch"] * 10**9 / device.disk_read_bytes_per_s
+    assert window.total("file_ns") == pytest.approx(spilt_ns + fetched_ns, rel=1e-2)
+    assert spilt_ns > 0

@@ -5,6 +5,7 @@ import torch
 from pagedkv.errors import KernelInputError
 from pagedkv.kernels.dispatch import backend_of
 from pagedkv.kernels.index_checks import check_indices, check_pool, check_range, check_unique, is_looking
+from pagedkv.kernels.plan import AttentionPlan, planned
 from pagedkv.kv_store import FP8_DTYPE, KVScales
 
 __all__ = ["kv_write"]
@@ -21,6 +22,7 @@ def kv_write(
     slot_mapping: torch.Tensor,
     *,
     scales: KVScales = _NO_SCALES,
+    plan: AttentionPlan | None = None,
 ) -> None:
     """Write the keys and values of tokens to their slots.
 
@@ -38,6 +40,7 @@ def kv_write(
             in `FP8_DTYPE`; to be written.
         slot_mapping: `[num_tokens]` (int64) `block * block_size + offset`, none twice; -1 skips the token.
         scales: what stored numbers are multiplied with to give keys and values.
+        plan: what the calls of one forward share on the CPU, see there; None plans for this call.
 
     Raises:
         KernelInputError: shapes, dtypes, devices, strides or alignment that do not fit; on the CPU, and
@@ -46,8 +49,8 @@ def kv_write(
     _check(key, value, kv, scales)
     check_indices("slot_mapping", slot_mapping, key.shape[:1], kv)
     if is_looking(kv):
-        check_range("slot_mapping", slot_mapping, kv.shape[0] * kv.shape[3], start=-1, what="slots")
-        check_unique("slot_mapping", slot_mapping)
+        num_slots = kv.shape[0] * kv.shape[3]
+        planned(plan, ("slots", num_slots), (slot_mapping,), lambda: _check_slots(slot_mapping, num_slots))
     if not key.numel():
         return
     with torch.no_grad():
@@ -60,7 +63,12 @@ def kv_write(
         else:
             from pagedkv.kernels.kv_write import cpu
 
-            cpu.kv_write(key, value, kv, slot_mapping, scales)
+            cpu.kv_write(key, value, kv, slot_mapping, scales, plan)
+
+
+def _check_slots(slot_mapping: torch.Tensor, num_slots: int) -> None:
+    check_range("slot_mapping", slot_mapping, num_slots, start=-1, what="slots")
+    check_unique("slot_mapping", slot_mapping)
 
 
 def _check(key: torch.Tensor, value: torch.Tensor, kv: torch.Tensor, scales: KVScales) -> None:

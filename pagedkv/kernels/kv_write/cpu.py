@@ -1,8 +1,11 @@
 """kv_write in torch: one indexed copy of rows for keys, one for values."""
 
+from typing import NamedTuple
+
 import torch
 
 from pagedkv.errors import KernelInputError
+from pagedkv.kernels.plan import AttentionPlan, planned
 from pagedkv.kv_store import FP8_DTYPE, KVScales
 
 __all__ = ["kv_write"]
@@ -10,18 +13,34 @@ __all__ = ["kv_write"]
 _FP8_MAX = torch.finfo(FP8_DTYPE).max
 
 
+class _Places(NamedTuple):
+    """Where tokens go, the same in all layers of a form.
+
+    Attributes:
+        kept: `[num_tokens]` (bool) tokens that are written; None for all.
+        rows: of keys and of values, `[num_kept * num_kv_heads]` (int64) rows of a layer.
+    """
+
+    kept: torch.Tensor | None
+    rows: tuple[torch.Tensor, torch.Tensor]
+
+
 def kv_write(
-    key: torch.Tensor, value: torch.Tensor, kv: torch.Tensor, slot_mapping: torch.Tensor, scales: KVScales
+    key: torch.Tensor,
+    value: torch.Tensor,
+    kv: torch.Tensor,
+    slot_mapping: torch.Tensor,
+    scales: KVScales,
+    plan: AttentionPlan | None = None,
 ) -> None:
     """Write the keys and values of tokens to their slots; arguments as for `pagedkv.kernels.kv_write`."""
-    rows = _rows_of(kv)
-    kept = slot_mapping >= 0
-    if not kept.all():
-        key, value, slot_mapping = key[kept], value[kept], slot_mapping[kept]
-    for part, tokens, scale in ((0, key, scales.k), (1, value, scales.v)):
-        numbers = _row_numbers(kv, part, slot_mapping)
-        stored = _quantised(tokens, scale) if kv.dtype == FP8_DTYPE else tokens
-        rows.index_copy_(0, numbers, stored.reshape(-1, kv.shape[4]))
+    layer = _rows_of(kv)
+    form = "written", kv.shape[2:], kv.stride()
+    kept, rows = planned(plan, form, (slot_mapping,), lambda: _places(kv, slot_mapping))
+    for numbers, tokens, scale in ((rows[0], key, scales.k), (rows[1], value, scales.v)):
+        written = tokens if kept is None else tokens[kept]
+        stored = _quantised(written, scale) if kv.dtype == FP8_DTYPE else written
+        layer.index_copy_(0, numbers, stored.reshape(-1, kv.shape[4]))
 
 
 def _rows_of(kv: torch.Tensor) -> torch.Tensor:
@@ -37,12 +56,15 @@ def _rows_of(kv: torch.Tensor) -> torch.Tensor:
     return rows.view(torch.uint8) if kv.dtype == FP8_DTYPE else rows
 
 
-def _row_numbers(kv: torch.Tensor, part: int, slots: torch.Tensor) -> torch.Tensor:
-    """`[len(slots) * num_kv_heads]` rows of the slots, head by head."""
+def _places(kv: torch.Tensor, slots: torch.Tensor) -> _Places:
     block_size, (by_block, by_part, by_head, by_token, _) = kv.shape[3], kv.stride()
-    firsts = slots // block_size * by_block + slots % block_size * by_token + part * by_part
+    kept = slots >= 0
+    are_all_kept = bool(kept.all())
+    written = slots if are_all_kept else slots[kept]
+    firsts = written // block_size * by_block + written % block_size * by_token
     heads = torch.arange(kv.shape[2]) * by_head
-    return (firsts[:, None] + heads).flatten() // kv.shape[4]
+    keys = (firsts[:, None] + heads).flatten() // kv.shape[4]
+    return _Places(None if are_all_kept else kept, (keys, keys + by_part // kv.shape[4]))
 
 
 def _quantised(tokens: torch.Tensor, scale: float) -> torch.Tensor:

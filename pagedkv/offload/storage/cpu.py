@@ -1,11 +1,14 @@
 """A CPU's blocks: copies in memory."""
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pagedkv.block_ids import Int64s
+from pagedkv.events import EventStream, Route, StreamAwaited
+from pagedkv.offload.mover import Moved
 from pagedkv.offload.storage.host_pool import Bytes, HostPool
 from pagedkv.offload.storage.io_pool import Ended, IoPool
 
@@ -59,23 +62,37 @@ class CpuCopier:
         store: the blocks.
         pool: the slots.
         ended: where loads go that have ended.
+        copies_beside: whether loads have a thread; without, they too are done by who calls.
     """
 
-    def __init__(self, store: "KVStore", pool: HostPool, ended: Ended) -> None:
+    def __init__(self, store: "KVStore", pool: HostPool, ended: Ended, *, copies_beside: bool = True) -> None:
         self._blocks = pages_of(store)
         self._slots = pool.memory[:, : pool.page_bytes].reshape(-1, *self._blocks.shape[1:])
         self._ended = ended
-        self._thread = IoPool(1, "pagedkv-load", ended)
+        self._thread = IoPool(1, "pagedkv-load", ended) if copies_beside else None
+        self._events: EventStream | None = None
+
+    def tell(self, events: EventStream) -> None:
+        """Tell this stream what steps wait for: all that is done by who calls."""
+        self._events = events
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots."""
+        began_ns = time.perf_counter_ns()
         _copy(self._blocks, blocks.tolist(), self._slots, slots.tolist())
+        self._waited("page_out", began_ns)
 
     def load(self, operation: int, slots: Int64s, blocks: Int64s) -> None:
         """Start to copy slots to blocks."""
         source, target = self._slots, self._blocks
         sources, targets = slots.tolist(), blocks.tolist()  # now: the arrays are the caller's
-        self._thread.submit(operation, lambda: _copy(source, sources, target, targets), is_read=True)
+        if self._thread is not None:
+            self._thread.submit(operation, lambda: _copy(source, sources, target, targets), is_read=True)
+            return
+        began_ns = time.perf_counter_ns()
+        _copy(source, sources, target, targets)
+        self._ended.add(Moved(operation))
+        self._waited("page_in", began_ns)
 
     def guard(self, slot: int) -> Callable[[], None]:  # noqa: ARG002
         """Nothing: a store has ended when its call returns."""
@@ -93,7 +110,12 @@ class CpuCopier:
 
     def close(self) -> None:
         """Let the load that is under way end."""
-        self._thread.close(_CLOSE_S)
+        if self._thread is not None:
+            self._thread.close(_CLOSE_S)
+
+    def _waited(self, route: Route, since_ns: int) -> None:
+        if self._events is not None and (emit := self._events.emit) is not None:
+            emit(StreamAwaited(route, time.perf_counter_ns() - since_ns))
 
 
 def _nothing() -> None:

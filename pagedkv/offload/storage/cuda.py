@@ -5,6 +5,7 @@ buffers on the GPU, in the `HND` order whatever the layout.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import cycle
@@ -14,6 +15,7 @@ import torch
 
 from pagedkv.block_ids import Int64s
 from pagedkv.errors import ConfigError, OffloadError
+from pagedkv.events import EventStream, Route, StreamAwaited
 from pagedkv.kernels import block_gather, block_scatter
 from pagedkv.offload.mover import Moved
 from pagedkv.offload.storage.host_pool import Bytes, HostPool
@@ -28,6 +30,9 @@ _STAGED_BYTES = 16 << 20
 """Of a staging buffer: large enough for a link, small enough not to be missed."""
 _POLL_S = 0.0002
 _GRANTED = 0
+_NS_PER_MS = 1_000_000
+_LEAST_WAIT_NS = 20_000
+"""What two events that follow each other may be apart."""
 _cuda: Any = torch.cuda  # half of it has no types
 _Stream: TypeAlias = Any
 _Event: TypeAlias = Any
@@ -66,36 +71,57 @@ class CudaCopier:
 
     A store gathers on the current stream, so that what the device does later may overwrite the blocks, and
     copies to the host on another; two staging buffers take turns. A load goes the other way, on side streams
-    alone. Nothing here waits for the GPU, but for `finish` and `close`.
+    alone. Stores have the first of these, loads the others, if there are others. Nothing here waits for the
+    GPU, but for `finish` and `close`. The current stream waits for a store if both staging buffers are in
+    use, and for loads without deferred events, or without side streams.
 
     Args:
         store: the blocks.
         pool: the slots.
         ended: where loads go that have ended.
-        num_streams: side streams.
+        num_streams: side streams; 0 for copies on the current one.
+        deferred_events: without, what the device does later waits for loads.
 
     Raises:
         ConfigError: the GPU has no room for the staging buffers.
     """
 
-    def __init__(self, store: "KVStore", pool: HostPool, ended: Ended, *, num_streams: int) -> None:
+    def __init__(
+        self,
+        store: "KVStore",
+        pool: HostPool,
+        ended: Ended,
+        *,
+        num_streams: int,
+        deferred_events: bool = True,
+    ) -> None:
         self._layers, self._device, self._ended = store.layers, store.layer(0).device, ended
         self._pool = pool
         self._host = torch.from_numpy(pool.memory)[:, : pool.page_bytes]
         self._num_staged = max(1, _STAGED_BYTES // pool.page_bytes)
         streams = [_cuda.Stream(self._device) for _ in range(num_streams)]
+        streams = streams or [torch.cuda.current_stream(self._device)]
         try:
-            outward = [_Lane(store, self._num_staged, streams[i % num_streams]) for i in range(2)]
-            inward = [_Lane(store, self._num_staged, stream) for stream in streams]
+            outward = [_Lane(store, self._num_staged, streams[0]) for _ in range(2)]
+            inward = [_Lane(store, self._num_staged, stream) for stream in streams[1:] or streams]
         except torch.OutOfMemoryError as error:
+            num_bytes = self._num_staged * pool.page_bytes
             raise ConfigError(
-                f"{num_streams + 2} staging buffers of {self._num_staged * pool.page_bytes} bytes do not fit "
+                f"{max(1, num_streams - 1) + 2} staging buffers of {num_bytes} bytes do not fit "
                 f"on {self._device}: give it fewer blocks, or use fewer io_streams"
             ) from error
         self._lanes = [*outward, *inward]
         self._outward, self._inward = cycle(outward), cycle(inward)
         self._stored: dict[int, _Event] = {}
         self._loading: dict[int, list[_Event]] = {}
+        self._has_streams = num_streams > 0
+        self._awaits_loads = not num_streams or not deferred_events
+        self._events: EventStream | None = None
+        self._waits: deque[tuple[Route, _Event, _Event]] = deque()
+
+    def tell(self, events: EventStream) -> None:
+        """Tell this stream what steps wait for, at the `poll` behind it."""
+        self._events = events
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots."""
@@ -109,11 +135,16 @@ class CudaCopier:
     def load(self, operation: int, slots: Int64s, blocks: Int64s) -> None:
         """Start to copy slots to blocks."""
         try:
-            ready = torch.cuda.current_stream(self._device).record_event()
+            current = torch.cuda.current_stream(self._device)
+            ready = self._mark(current)
             self._loading[operation] = [
                 self._load_part(ready, next(self._inward), part_blocks, part_slots)
                 for part_blocks, part_slots in self._parts(blocks, slots)
             ]
+            if self._awaits_loads:
+                for event in self._loading[operation]:
+                    current.wait_event(event)
+                self._noted("page_in", ready, self._mark(current))
         except RuntimeError as error:
             with suppress(RuntimeError):
                 self.finish()  # parts that were begun write no block after this was reported
@@ -125,7 +156,8 @@ class CudaCopier:
         return _nothing if event is None else event.synchronize
 
     def poll(self) -> None:
-        """Look which loads have ended."""
+        """Look which loads have ended, and tell for how long steps have waited."""
+        self._tell_waits()
         for operation, events in list(self._loading.items()):
             try:
                 if not all(event.query() for event in events):
@@ -165,15 +197,19 @@ class CudaCopier:
             yield torch.tensor(blocks[part].tolist(), pin_memory=True), slots[part].tolist()
 
     def _store_part(self, current: _Stream, lane: _Lane, blocks: torch.Tensor, slots: list[int]) -> None:
+        before = self._mark(current)
         current.wait_event(lane.last)
+        self._noted("page_out", before, self._mark(current))
         block_gather(self._layers, blocks.to(self._device, non_blocking=True), lane.pages[: len(slots)])
-        gathered = current.record_event()
+        gathered = self._mark(current)
         with torch.cuda.stream(lane.stream):
             lane.stream.wait_event(gathered)
             self._await_stores(lane.stream, slots)
             for i, slot in enumerate(slots):
                 self._host[slot].copy_(lane.rows[i], non_blocking=True)
-            lane.last = lane.stream.record_event()
+            lane.last = self._mark(lane.stream)
+        if not self._has_streams:
+            self._noted("page_out", gathered, lane.last)
         self._stored.update(dict.fromkeys(slots, lane.last))
 
     def _load_part(self, ready: _Event, lane: _Lane, blocks: torch.Tensor, slots: list[int]) -> _Event:
@@ -184,6 +220,28 @@ class CudaCopier:
                 lane.rows[i].copy_(self._host[slot], non_blocking=True)
             block_scatter(lane.pages[: len(slots)], self._layers, blocks.to(self._device, non_blocking=True))
             return lane.stream.record_event()
+
+    def _mark(self, stream: _Stream) -> _Event:
+        """An event at this place of a stream; with its time, if somebody wants to know of waits."""
+        if self._events is None or self._events.emit is None:
+            return stream.record_event()
+        return stream.record_event(_cuda.Event(enable_timing=True))
+
+    def _noted(self, route: Route, before: _Event, after: _Event) -> None:
+        if self._events is not None and self._events.emit is not None:
+            self._waits.append((route, before, after))
+
+    def _tell_waits(self) -> None:
+        """Tell of waits that are over: between the two events the stream did nothing else."""
+        while self._waits and self._waits[0][2].query():
+            route, before, after = self._waits.popleft()
+            wait_ns = round(before.elapsed_time(after) * _NS_PER_MS)
+            if (
+                wait_ns > _LEAST_WAIT_NS
+                and self._events is not None
+                and (emit := self._events.emit) is not None
+            ):
+                emit(StreamAwaited(route, wait_ns))
 
     def _await_stores(self, stream: _Stream, slots: list[int]) -> None:
         for event in {self._stored[slot] for slot in slots if slot in self._stored}:

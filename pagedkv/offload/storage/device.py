@@ -4,12 +4,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pagedkv.block_ids import Int64s
+from pagedkv.events import EventStream
 
 __all__ = ["BlockCopier"]
 
 
 class BlockCopier(Protocol):
     """Copies between blocks and slots, in the order of the device."""
+
+    def tell(self, events: EventStream) -> None:
+        """Tell this stream from now on what steps wait for."""
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots, before anything that the device does later."""

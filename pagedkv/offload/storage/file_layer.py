@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,11 @@ class FileLayer:
     def free_bytes(self, folder: Path) -> int:
         """What the file system can still take."""
         found = os.statvfs(folder)
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize  # it does not tell
+
+    def size(self, fd: int) -> int:
+        """Bytes up to the end of a file."""
+        return os.fstat(fd).st_size
 
     def allocate(self, fd: int, offset: int, num_bytes: int) -> None:
         """Reserve a part of a file, so that writing there needs no more room."""

@@ -62,8 +62,9 @@ def _open(folder: Path, files: FileLayer, flags: int) -> int:
                 files.unlink(path)
             raise
     try:
-        files.lock(fd)
-        with suppress(FileNotFoundError):  # somebody who cleans up was quicker than the lock
+        with suppress(BlockingIOError):  # somebody who cleans up was quicker than this lock, and holds one
+            files.lock(fd)
+        with suppress(FileNotFoundError):  # likewise, and has removed the name
             files.unlink(path)
     except OSError:
         files.close(fd)

@@ -1,6 +1,7 @@
 """Pages moved by threads, streams and a file."""
 
 import logging
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -20,7 +21,7 @@ from pagedkv.offload.storage.page_file import PageFile
 from pagedkv.tracing import nvtx_range
 
 if TYPE_CHECKING:
-    from pagedkv.events import Route
+    from pagedkv.events import EventStream, Route
     from pagedkv.kv_store import KVStore
 
 __all__ = ["StorageMover"]
@@ -30,6 +31,7 @@ _CLOSE_S = 5.0
 """How long a mover that is closed waits for a disk that does not answer."""
 _STORE, _LOAD = nvtx_range("offload store"), nvtx_range("offload load")
 _SPILL, _FETCH = nvtx_range("offload spill"), nvtx_range("offload fetch")
+_GUARD = nvtx_range("offload await store")
 _log = logging.getLogger("pagedkv")
 
 
@@ -62,7 +64,7 @@ class StorageMover:
         self._copier, self._pool, self._file, self._ended = copier, pool, file, ended
         self._operations = count()
         self._io = None if file is None else IoPool(num_threads, "pagedkv-io", ended, file.close)
-        self._close = weakref.finalize(self, _close, copier, self._io)
+        self._close = weakref.finalize(self, _close, copier, self._io, os.getpid())
 
     @classmethod
     def open(cls, store: "KVStore", config: OffloadConfig, *, files: FileLayer | None = None) -> Self:
@@ -85,7 +87,11 @@ class StorageMover:
         except BaseException:
             copier.close()
             raise
-        mover = cls(copier, pool, file, ended, num_blocks=num_blocks, num_threads=config.io_threads)
+        try:
+            mover = cls(copier, pool, file, ended, num_blocks=num_blocks, num_threads=config.io_threads)
+        except BaseException:
+            copier.close()
+            raise
         try:
             mover.bandwidth = measure_bandwidth(mover, num_blocks=num_blocks, num_writers=config.io_threads)
         except BaseException:
@@ -102,6 +108,10 @@ class StorageMover:
             ", ".join(f"{route} {speed / 1e6:.0f}" for route, speed in mover.bandwidth.items()),
         )
         return mover
+
+    def tell(self, events: "EventStream") -> None:
+        """Tell this stream from now on what steps wait for."""
+        self._copier.tell(events)
 
     def store(self, blocks: Int64s, slots: Int64s) -> None:
         """Copy blocks to slots (`Mover.store`).
@@ -168,7 +178,8 @@ class StorageMover:
         move, seen = (file.read, _FETCH) if is_read else (file.write, _SPILL)
 
         def job() -> None:
-            guard()
+            with _GUARD:
+                guard()
             with seen:
                 move(place, page)
 
@@ -191,12 +202,15 @@ def _open_copier(store: "KVStore", config: OffloadConfig, ended: Ended) -> tuple
         from pagedkv.offload.storage.cpu import CpuCopier
 
         pool = HostPool.open(store.block_bytes, num_blocks=len(first), pinned_bytes=config.pinned_bytes)
-        return pool, CpuCopier(store, pool, ended)
+        copies_beside = bool(config.io_streams) and config.deferred_events
+        return pool, CpuCopier(store, pool, ended, copies_beside=copies_beside)
     from pagedkv.offload.storage.cuda import CudaCopier, pin, unpin
 
     pool = HostPool.open(store.block_bytes, num_blocks=len(first), pinned_bytes=config.pinned_bytes, pin=pin)
     try:
-        return pool, CudaCopier(store, pool, ended, num_streams=config.io_streams)
+        return pool, CudaCopier(
+            store, pool, ended, num_streams=config.io_streams, deferred_events=config.deferred_events
+        )
     except BaseException:
         if pool.is_pinned:
             unpin(pool.memory)
@@ -222,7 +236,11 @@ def _open_file(config: OffloadConfig, pool: HostPool, files: FileLayer) -> PageF
     )
 
 
-def _close(copier: BlockCopier, io: IoPool | None) -> None:
-    if io is not None and not io.close(_CLOSE_S):
-        _log.warning("[Offload] The disk does not answer; its file stays open until it does")
-    copier.close()
+def _close(copier: BlockCopier, io: IoPool | None, process: int) -> None:
+    if process != os.getpid():  # forked, without the threads; what ends is the other one's
+        return
+    try:
+        if io is not None and not io.close(_CLOSE_S):
+            _log.warning("[Offload] The disk does not answer; its file stays open until it does")
+    finally:
+        copier.close()

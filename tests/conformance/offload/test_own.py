@@ -1,13 +1,17 @@
 """pagedkv's own tiers keep the offload contract."""
 
+import time
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 pytest.importorskip("torch", reason="blocks are torch tensors; torch is not installed")
 
+from pytest_pagedkv.adapters.failing_files import FailingFiles
 from pytest_pagedkv.adapters.pagedkv_offload import AmpleHostAdapter, HostOnlyAdapter, PagedKVOffloadAdapter
 from pytest_pagedkv.conformance.offload.adapter import Fault
+from pytest_pagedkv.conformance.offload.checked import CheckedOffload
 from pytest_pagedkv.conformance.offload.suite import OffloadConformance
 
 
@@ -27,6 +31,25 @@ class TestDeniedAndFull(OffloadConformance):
     """Most pages come from the host."""
 
     adapter = DeniedAndFull
+
+
+def test_short_reads_are_of_one_handle(tmp_path: Path) -> None:
+    """Found by a random program: a place whose page reads come back short of went to another handle."""
+    offload = CheckedOffload(
+        PagedKVOffloadAdapter, tmp_path, num_blocks=3, block_bytes=4096, capacity_blocks=4
+    )
+    for block in (0, 1):
+        offload.store(block)
+        offload.wait(-1)
+    offload.inject(Fault.SHORT_READ, 0)
+    offload.drop(0)
+    for block in (2, 0, 1):
+        offload.store(block)
+        offload.wait(-1)
+    for pick in range(4):
+        offload.load(pick, 0)
+        offload.wait(-1)
+    offload.close()
 
 
 @pytest.mark.heavy
@@ -67,3 +90,30 @@ class TestAdaptive(OffloadConformance):
     """An order that adapts, and many copies at once."""
 
     adapter = Adaptive
+
+
+def test_a_host_with_room_for_all_keeps_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replay: pages that were dropped while a slow disk wrote them had the slots of others, which left."""
+    write = FailingFiles.write
+
+    slow = iter(range(3))
+
+    def slowly(files: FailingFiles, fd: int, page: memoryview, offset: int) -> int:
+        if next(slow, None) is not None:
+            time.sleep(0.3)
+        return write(files, fd, page, offset)
+
+    monkeypatch.setattr(FailingFiles, "write", slowly)
+    offload = CheckedOffload(DeniedAndFull, tmp_path, num_blocks=4, block_bytes=4096, capacity_blocks=4)
+    for block in range(4):
+        offload.store(block)
+        offload.wait(0)
+    time.sleep(0.05)  # the fourth page is in the file, the others are not
+    offload.drop(0)
+    offload.inject(Fault.PERMISSION_DENIED, 0)
+    offload.store(1)
+    offload.wait(-1)
+    for handle in range(3):
+        offload.load(handle, 0)
+        offload.wait(-1)
+    offload.close()

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from pagedkv.errors import CorruptPage, OffloadError
+from pagedkv.errors import ConfigError, CorruptPage, OffloadError
 from pagedkv.offload.mover import Moved
 from pagedkv.offload.storage.io_pool import Ended, IoPool
 
@@ -106,3 +106,24 @@ def test_what_a_job_used_is_free_when_it_has_ended():
     gc.collect()
     assert gone() is None
     assert pool.close(DEADLINE_S)
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_system_that_starts_no_more_threads(limit, monkeypatch):
+    """It is refused with the numbers; those that were started end, and what they use is given back."""
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) == limit:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    given_back = threading.Event()
+    with pytest.raises(ConfigError, match=f"{limit} of 5 threads .* use fewer io_threads"):
+        IoPool(5, "test", Ended(), given_back.set)
+    assert given_back.wait(DEADLINE_S)
+    for thread in started:
+        thread.join(DEADLINE_S)
+    assert not any(thread.is_alive() for thread in started)

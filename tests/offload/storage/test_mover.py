@@ -1,6 +1,10 @@
 """StorageMover: what is stored comes back, whatever way it took."""
 
 import gc
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +18,7 @@ import torch
 
 from pagedkv import OffloadConfig
 from pagedkv.errors import ConfigError, CorruptPage, InvalidRequest, OffloadError
+from pagedkv.events import EventStream, StreamAwaited
 from pagedkv.kv_store import FP8_DTYPE, KVLayout
 from pagedkv.offload.storage import StorageMover, bandwidth
 from pagedkv.offload.storage import mover as mover_module
@@ -141,6 +146,10 @@ def test_a_slow_disk_holds_nobody_up(tmp_path: Path, quick_start):
     operation = mover.load(ids([5]), ids([3]))
     assert [(one.operation, one.error) for one in ended(mover)] == [(operation, None)]
     assert block_bytes(store, 3) == before
+    for _ in range(2000):
+        if files.counts[FileFault.SLOW] == 4:  # each thread has taken up its write, and hangs in it
+            break
+        time.sleep(0.01)
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("pagedkv-io")]
     with patch.object(mover_module, "_CLOSE_S", 0.01):
         mover.close()
@@ -193,6 +202,36 @@ def test_a_mover_that_is_forgotten_gives_everything_back(tmp_path: Path, quick_s
     for thread in threads:
         thread.join(20.0)
     assert (num_open(), threading.active_count()) == (fds, num_threads)
+
+
+def test_threads_that_cannot_be_started(tmp_path: Path, quick_start):
+    """The mover is refused, and the file and the threads that there were are given back."""
+    fds, num_threads = num_open(), threading.active_count()
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "pagedkv-io-2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with patch.object(threading.Thread, "start", limited), pytest.raises(ConfigError, match="2 of 4 threads"):
+        StorageMover.open(small_store(), with_file(tmp_path))
+    for thread in threading.enumerate():
+        if thread.name.startswith("pagedkv-"):
+            thread.join(20.0)
+    assert (num_open(), threading.active_count()) == (fds, num_threads)
+
+
+def test_a_process_that_is_forked(tmp_path: Path):
+    """It has no threads: it is told so when it copies, ends without waiting for any, and disturbs nobody."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.offload.storage.forked_worker", str(tmp_path)],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=60.0,  # threads that it does not have would be waited for a little longer
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert json.loads(run.stdout) == {"in the child": ["OffloadError"] * 3, "status": 0, "errors": [None]}
 
 
 def test_ids_that_are_not_there(tmp_path: Path, quick_start):
@@ -257,4 +296,31 @@ def test_a_load_goes_where_it_was_sent(quick_start):
     assert [one.error for one in ended(mover, 2)] == [None, None]
     assert block_bytes(store, 5) == before
     assert not any(block_bytes(store, 6))
+    mover.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [({}, False), ({"deferred_events": False}, True), ({"io_streams": 0}, True)],
+    ids=str,
+)
+def test_who_waits_for_copies_in_memory(settings, is_told):
+    """What goes out is always copied by who calls; what comes back by a thread, or so, too."""
+    store = small_store()
+    before = fill_block(store, 3, seed=3)
+    mover = StorageMover.open(store, OffloadConfig(pinned_bytes=1 << 16, **settings))
+    told: list[StreamAwaited] = []
+    events = EventStream()
+    mover.tell(events)
+    mover.store(ids([3]), ids([0]))
+    events.attach(told.append)
+    mover.store(ids([3]), ids([1]))
+    operation = mover.load(ids([1]), ids([5]))
+    is_there = [moved.operation for moved in mover.poll()] == [operation]
+    if not is_there:
+        ended(mover)
+    assert block_bytes(store, 5) == before
+    assert [event.route for event in told] == ["page_out", *(["page_in"] if is_told else [])]
+    assert all(event.wait_ns > 0 for event in told)
+    assert is_there or not is_told
     mover.close()

@@ -158,7 +158,8 @@ def test_a_write_that_never_reached_the_disk_is_found(tmp_path: Path):
     file.close()
 
 
-def test_a_file_that_was_cut(tmp_path: Path):
+@pytest.mark.parametrize(("size", "found"), [(4096, 4096), (4097, 4096), (8191, 4096), (1, 0), (0, 0)])
+def test_a_file_that_was_cut(tmp_path: Path, size, found):
     """Places behind the cut are gone, one that is cut through too; places before it are not."""
     fds: list[int] = []
 
@@ -170,9 +171,9 @@ def test_a_file_that_was_cut(tmp_path: Path):
     file = page_file(tmp_path, Watched())
     for place in (0, 1, 2):
         file.write(place, buffer(place))
-    os.ftruncate(fds[-1], STRIDE + 4096)
+    os.ftruncate(fds[-1], STRIDE + size)
     check_page(file, 0, 0)
-    with pytest.raises(CorruptPage, match=f"place 1 .* 4096 of {STRIDE} bytes"):
+    with pytest.raises(CorruptPage, match=f"place 1 .* {found} of {STRIDE} bytes"):
         file.read(1, buffer())
     with pytest.raises(CorruptPage, match="place 2"):
         file.read(2, buffer())
@@ -299,6 +300,25 @@ def test_a_name_that_another_process_cleans_up_first(tmp_path: Path):
     file.close()
 
 
+def test_a_name_that_another_process_is_about_to_clean_up(tmp_path: Path):
+    """It has locked the file, and not removed its name yet: the name goes, and the file is used."""
+
+    class Late(Plain):
+        def lock(self, fd: int) -> None:
+            [path] = tmp_path.iterdir()
+            self.other = os.open(path, os.O_RDWR)
+            super().lock(self.other)
+            super().lock(fd)
+
+    files = Late()
+    file = page_file(tmp_path, files)
+    assert not list(tmp_path.iterdir())
+    file.write(3, buffer(3))
+    check_page(file, 3, 3)
+    file.close()
+    os.close(files.other)
+
+
 def test_folders_that_cannot_be_used(tmp_path: Path):
     """A file, a folder that is not there, and one that takes no files: refused with its name."""
     (tmp_path / "file").write_bytes(b"")
@@ -343,6 +363,15 @@ def test_more_than_the_disk_has(tmp_path: Path, caplog):
     assert f"nvme_bytes is {2**62}" in caplog.text
     file.write(0, buffer(1))
     check_page(file, 0, 1)
+    file.close()
+
+
+def test_a_file_system_that_does_not_tell_its_size(tmp_path: Path, monkeypatch):
+    """Some say zero of everything; then the file has the places that were asked for."""
+    nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing)
+    file = page_file(tmp_path)
+    assert file.num_places == 16
     file.close()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
+from pagedkv.block_ids import Int64s
 from pagedkv.config import CacheConfig, OffloadConfig
 from pagedkv.engine import Engine
 from pagedkv.errors import ConfigError
@@ -32,6 +33,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lru, prefetch": ({"max_running": 4}, {}),
     "arc, chunks": ({"max_batch_tokens": 24}, {"policy": "arc"}),
     "fifo, one thread": ({"max_running": 4}, {"policy": "fifo", "io_threads": 1, "queue_depth": 2}),
+    "in steps": ({"max_running": 4, "batch_period_ms": 2.0}, {"io_streams": 0, "deferred_events": False}),
     "page cache": ({"max_chunk_tokens": 6}, {"direct_io": False, "prefetch_blocks": 8}),
 }
 """Of the scheduler, and of the tiers."""
@@ -43,6 +45,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         ("lru, prefetch", False),
         ("arc, chunks", True),
         ("fifo, one thread", True),
+        ("in steps", False),
         *(
             pytest.param(setting, is_faulty, marks=pytest.mark.heavy)
             for setting in SETTINGS
@@ -84,7 +87,7 @@ def test_same_tokens(
 def test_in_a_bad_hour(
     seeds: range, tiered: TieredEngine, talks: Talks, record_property: Callable[[str, object], None]
 ) -> None:
-    """Requests are preempted and aborted, steps and the disk fail: every other request says the same."""
+    """Requests are preempted, aborted and interrupted, steps and the disk fail: all others say the same."""
     total: Counter[str] = Counter()
     for seed in seeds:
         happened = bad_hour(seed, tiered, talks)
@@ -94,7 +97,8 @@ def test_in_a_bad_hour(
         record_property(name, number)
     assert total["aborted"] > 0
     if len(seeds) > 1:
-        assert min(total[name] for name in ("failed", "preempted", "page ins", "came not", "gave up")) > 0
+        events = ("failed", "interrupted", "preempted", "page ins", "came not", "gave up")
+        assert min(total[name] for name in events) > 0
         assert {fault.name for fault in RATES} <= total.keys()
 
 
@@ -120,6 +124,7 @@ def bad_hour(seed: int, tiered: TieredEngine, talks: Talks) -> Counter[str]:
     files.rates = {fault: rate * rng.choice([0, 1, 3]) for fault, rate in RATES.items()}
     happened: Counter[str] = Counter()
     fail_some_steps(engine, rng, happened)
+    interrupt_some_stores(engine, rng, happened)
     for asked, said in zip(talks.asked, talks.said, strict=True):
         assert disturbed(engine, asked, rng, happened) == dict(enumerate(said)), seed
     check_home(engine)
@@ -152,6 +157,20 @@ def fail_some_steps(engine: Engine, rng: random.Random, happened: Counter[str]) 
     engine._executor.execute = executed
 
 
+def interrupt_some_stores(engine: Engine, rng: random.Random, happened: Counter[str]) -> None:
+    """Somebody presses Ctrl-C now and then, while blocks are copied to the host."""
+    mover = engine.scheduler.cache.tiers._mover
+    store = mover.store
+
+    def stored(blocks: Int64s, slots: Int64s) -> None:
+        store(blocks, slots)
+        if rng.random() < 0.04:
+            happened["interrupted"] += 1
+            raise KeyboardInterrupt
+
+    mover.store = stored
+
+
 def disturbed(
     engine: Engine, asked: list[list[int]], rng: random.Random, happened: Counter[str]
 ) -> dict[int, list[list[int]]]:
@@ -164,7 +183,7 @@ def disturbed(
     for _ in range(100_000):
         try:
             outputs = engine.step()
-        except OSError:
+        except (OSError, KeyboardInterrupt):
             continue
         found |= {live[out.request_id]: token_ids([out])[0] for out in outputs if out.request_id in live}
         ended = {out.request_id for out in outputs}

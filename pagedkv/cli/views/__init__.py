@@ -1,0 +1,1 @@
+"""How snapshots of engines are shown in a terminal."""
