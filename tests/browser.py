@@ -5,6 +5,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -29,6 +30,15 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+_START = """
+import os, sys
+ends = [os.dup(int(each)) for each in sys.argv[1:3]]
+for place, end in zip((3, 4), ends):
+    os.dup2(end, place)
+    os.set_inheritable(place, True)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Becomes the browser, which reads from its descriptor 3 and writes to 4."""
 _PATIENCE_S = 60
 _ERRORS = ("error", "warning", "assert")
 
@@ -156,9 +166,9 @@ def browser(profile: Path) -> Iterator[Browser]:
         pytest.skip(f"no browser: none of {', '.join(_NAMES)} is installed")
     its_input, to_it = os.pipe()
     from_it, its_output = os.pipe()
-    command = f'exec "$0" "$@" 3<&{its_input} 4>&{its_output}'
+    command = [sys.executable, "-c", _START, str(its_input), str(its_output)]
     process = subprocess.Popen(
-        ["sh", "-c", command, name, *_FLAGS, f"--user-data-dir={profile}"],
+        [*command, name, *_FLAGS, f"--user-data-dir={profile}"],
         pass_fds=(its_input, its_output),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -97,14 +97,15 @@ class LooksFold:
         if num_steps % self._steps_between == 0:
             self._look_now(num_steps, now_ns)
 
-    def end(self, num_steps: int, now_ns: int) -> None:
-        """So many steps have ended; look, if nothing is left that the next one could be for."""
+    def finished(self, num_steps: int, now_ns: int) -> None:
+        """A request has ended, behind so many steps; look, if nobody has any block now."""
         if not self._cache.num_sequences and num_steps - self._emptied >= self._steps_between:
             self._emptied = num_steps
             self._look_now(num_steps, now_ns)
 
     def _look_now(self, num_steps: int, now_ns: int) -> None:
-        self._kept.append(self._look(num_steps, now_ns))
+        latest_ns = self._kept[-1].row[0] if self._kept else now_ns
+        self._kept.append(self._look(num_steps, max(now_ns, latest_ns)))
         if len(self._kept) > _MOST_LOOKS:
             kept = _thinned(self._kept)
             self._kept = kept if len(kept) <= _MOST_LOOKS else kept[::2]

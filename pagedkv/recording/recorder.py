@@ -55,11 +55,12 @@ class RunRecorder:
         self._moved = None if cache.tiers is None else OffloadFold()
         self._log = StepLog(cache, scheduler=scheduler.config, offload=offload, max_steps=_MOST_EXAMINED)
         self._bins, self._looks = StepBins(), LooksFold(cache, self._moved)
-        self._num_binned = 0
+        self._num_binned = self._committed_ns = 0
         self._histograms = {name: Histogram() for name in DISTRIBUTIONS}
         self._folds: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.StepScheduled: self._scheduled,
             ev.StepCommitted: self._committed,
+            ev.RequestFinished: self._finished,
         }
 
     def __call__(self, event: ev.Event) -> None:
@@ -109,13 +110,16 @@ class RunRecorder:
             self._looks.begin(self._log.num_steps, e.now_ns)
 
     def _committed(self, e: ev.StepCommitted) -> None:
-        self._looks.end(self._log.num_steps, e.now_ns)
+        self._committed_ns = e.now_ns
         if len(e.first_token_ns):
             self._histograms["ttft_ns"].add(e.first_token_ns)
         if len(e.gaps_ns):
             self._histograms["inter_token_ns"].add(e.gaps_ns)
         if self._log.num_steps - self._num_binned == _STEPS_BETWEEN_FOLDS:
             self._bin()
+
+    def _finished(self, _event: ev.RequestFinished) -> None:
+        self._looks.finished(self._log.num_steps, self._committed_ns)
 
     def _bin(self) -> None:
         """Take the steps since the last time."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pagedkv.recording.run import RunRecord
 from pagedkv.report.axis import Scale
@@ -17,6 +18,8 @@ _UNITS = ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "\N{MICRO SIG
 _NS_PER_S = 1e9
 _MOST_X = 5
 _MOST_Y = 4
+_APART = 0.19 * ACROSS  # so that labels do not meet on a phone
+_APART = 0.19 * ACROSS  # so that labels do not meet on a phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ def log_durations(lowest_ns: float, highest_ns: float) -> tuple[Scale, Ticks]:
     scale = Scale(low - margin, high + margin, 0, ACROSS)
     for factors in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         ticks = [tick for tick in _ticks(scale, factors) if scale.low <= tick[0] <= scale.high]
-        if len(ticks) <= _MOST_X:
+        if all(scale(after) - scale(at) >= _APART for (at, _), (after, _) in pairwise(ticks)):
             return scale, ticks
     return scale, ticks[:: -(-len(ticks) // _MOST_X)]
 

@@ -36,11 +36,11 @@ def course_plots(record: RunRecord, axis: TimeAxis) -> Iterator[Markup]:
     binned = record.steps.coarser(_MOST_BINS)
     edges = [axis(record.start_ns), *map(axis, binned.maxima["now_ns"])]
     yield _fragmentation(record, axis)
+    if record.looks.moved_bytes:
+        yield _traffic(record, axis)
     yield _scatter(record, axis)
     yield _copies(binned, edges, axis)
     yield _batches(binned, edges, axis)
-    if record.looks.moved_bytes:
-        yield _traffic(record, axis)
     yield _step_times(binned, edges, axis)
 
 
@@ -183,6 +183,7 @@ def _traffic(record: RunRecord, axis: TimeAxis) -> Markup:
         x=axis.scale,
         x_ticks=axis.ticks,
         keys=legend(*((styles[route], _ROUTES[route]) for route in used)),
+        class_="full",
     )
 
 

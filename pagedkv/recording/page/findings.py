@@ -44,7 +44,7 @@ def finding_cards(record: RunRecord) -> Iterator[Markup]:
                 f"{NAMES[each.pitfall].capitalize()} ",
                 element("span", each.severity.name.lower(), class_=f"badge {style}"),
             ),
-            element("p", f"{each.summary}.", class_="summary"),
+            element("p", f"{_sentence(each.summary)}.", class_="summary"),
             _advice(each),
             element("h3", "Evidence"),
             _evidence(each.evidence),
@@ -85,6 +85,10 @@ def _healthy(record: RunRecord) -> str:
     return f"The detectors looked at {steps} and found none of the five pitfalls.{passing}"
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _advice(finding: Finding) -> Markup:
     rows = (
         element("li", element("b", each.change), element("span", f" \N{EN DASH} {each.effect}."))
@@ -115,8 +119,8 @@ def _lane(name: str, episodes: Sequence[Episode], axis: TimeAxis) -> Panel:
 
 def _told(episode: Episode, axis: TimeAxis) -> str:
     begin, end = ((at - axis.start_ns) / _NS_PER_S for at in (episode.start_ns, episode.stop_ns))
-    finding = episode.finding
+    finding, steps = episode.finding, f"{episode.start_step:,} to {episode.stop_step - 1:,}"
     return (
         f"{NAMES[finding.pitfall].capitalize()} ({finding.severity.name.lower()}) from {duration(begin)} to "
-        f"{duration(end)}, steps {episode.start_step:,} to {episode.stop_step - 1:,}: {finding.summary}."
+        f"{duration(end)}, steps {steps}. {_sentence(finding.summary)}."
     )
