@@ -33,6 +33,7 @@ _ABOVE = 8
 _NAME = 18
 _BETWEEN = 14
 _X_LABELS = 24
+_VERY_END = 0.985 * ACROSS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,16 +176,17 @@ def _drawn(
 
 
 def _x_labels(x: Scale, ticks: Sequence[tuple[float, str]], bottom: float) -> list[Markup]:
-    """Below their lines, those at the ends within the panel."""
+    """Below their lines; one at the very end leaves the panel to the left only."""
     return [
-        element("text", text, class_=f"{_anchor(x(at))} muted", x=f"{x(at) / ACROSS:.1%}", y=bottom + 17)
+        element(
+            "text",
+            text,
+            class_="end muted" if x(at) > _VERY_END else "middle muted",
+            x=f"{x(at) / ACROSS:.1%}",
+            y=bottom + 17,
+        )
         for at, text in ticks
     ]
-
-
-def _anchor(at: float) -> str:
-    """The style of a text at so many units, by which it stays within the panel."""
-    return "start" if at < 0.04 * ACROSS else "end" if at > 0.96 * ACROSS else "middle"
 
 
 def _entry(style: str, name: str) -> Markup:

@@ -19,7 +19,6 @@ _NS_PER_S = 1e9
 _MOST_X = 5
 _MOST_Y = 4
 _APART = 0.19 * ACROSS  # so that labels do not meet on a phone
-_APART = 0.19 * ACROSS  # so that labels do not meet on a phone
 
 
 @dataclass(frozen=True, slots=True)
