@@ -26,7 +26,8 @@ _STEPS_BETWEEN_FOLDS = 1024
 class RunRecorder:
     """A sink that remembers a run in bounded memory, whatever its length.
 
-    Attach it to `Scheduler.events`. Of the last 262 144 steps it keeps everything, for the detectors (70 MB);
+    Attach it to `Scheduler.events`. Of the last 262 144 steps it keeps everything, for the detectors (up to
+    170 MB);
     of all steps sums and maxima over at most 1024 bins, at most 192 looks at the cache, and histograms.
 
     Args:
