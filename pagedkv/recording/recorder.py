@@ -27,8 +27,8 @@ class RunRecorder:
     """A sink that remembers a run in bounded memory, whatever its length.
 
     Attach it to `Scheduler.events`. Of the last 262 144 steps it keeps everything, for the detectors (up to
-    170 MB);
-    of all steps sums and maxima over at most 1024 bins, at most 192 looks at the cache, and histograms.
+    170 MB); of all steps sums and maxima over at most 1024 bins, at most 192 looks at the cache, and
+    histograms.
 
     Args:
         scheduler: whose run it is.

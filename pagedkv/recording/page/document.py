@@ -74,9 +74,9 @@ def _tiles(record: RunRecord) -> Iterator[tuple[str, str]]:
         if found[name].count:
             p50, p99 = (duration(found[name].percentile(each) / _NS_PER_S) for each in (50, 99))
             yield f"{p50} / {p99}", f"{what}, p50 / p99"
-    looked = steps.total("num_lookup_blocks")
-    if looked:
-        yield percent(steps.total("num_hit_blocks") / looked), "of looked-up blocks hit"
+    cached = steps.total("num_hit_blocks") * (record.settings["cache"] or {})["block_size"]
+    if cached:
+        yield percent(cached / (cached + steps.total("num_prefill_tokens"))), "of prompt tokens cached"
     yield count(steps.total("num_preempted")), "preemptions"
     yield count(steps.total("num_copies")), "blocks copied"
 
