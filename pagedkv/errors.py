@@ -27,6 +27,7 @@
     ├── EngineUnreachable                   no engine answers at a socket
     ├── SnapshotError (ValueError)          a snapshot that cannot be read, or of another version
     ├── TraceFormatError (ValueError)
+    ├── RecordError (ValueError)            a file that is no record of a run, or cannot be one
     └── BaselineError
         ├── IncomparableBaseline
         └── BaselineSchemaError
@@ -58,6 +59,7 @@ __all__ = [
     "PageInTimeout",
     "PagedKVError",
     "PoolTooLarge",
+    "RecordError",
     "RefCountUnderflow",
     "RequestRefused",
     "SnapshotError",
@@ -257,6 +259,10 @@ class TraceFormatError(PagedKVError, ValueError):
 
     def __reduce__(self) -> tuple[type["TraceFormatError"], tuple[str, int, str, str]]:
         return type(self), (self.file, self.line, self.expected, self.column)
+
+
+class RecordError(PagedKVError, ValueError):
+    """The record of a run that cannot be read, or not be written."""
 
 
 class BaselineError(PagedKVError):

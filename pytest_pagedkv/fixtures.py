@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_pagedkv.marker import healthy_mark
 from pytest_pagedkv.state import STATE
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pagedkv.traces import Trace
     from pytest_pagedkv.adapter import Adapter
     from pytest_pagedkv.compiler import Resources
+    from pytest_pagedkv.health import Findings
     from pytest_pagedkv.perf.benchmark import Benchmark
     from pytest_pagedkv.perf.recorder import Recorder
     from pytest_pagedkv.perf.traces import Traces
@@ -28,6 +30,7 @@ __all__ = [
     "pagedkv_compiled",
     "pagedkv_device",
     "pagedkv_engine",
+    "pagedkv_findings",
     "pagedkv_seed",
     "pagedkv_trace",
 ]
@@ -82,8 +85,29 @@ def pagedkv_clock() -> "VirtualClock":
 
 
 @pytest.fixture
+def pagedkv_findings(request: pytest.FixtureRequest) -> "Iterator[Findings]":
+    """What detectors find in this test's engines, as a list that is up to date whenever it is asked.
+
+    Engines of `pagedkv_engine` are watched by themselves, others by `pagedkv_findings.watch(engine)`.
+    """
+    from pytest_pagedkv.health import WATCH, findings_for
+
+    findings = request.node.stash[WATCH] = findings_for(request.node)
+    yield findings
+    findings.stop()
+
+
+@pytest.fixture
+def _pagedkv_watched(request: pytest.FixtureRequest) -> "Findings | None":
+    """What watches this test's engines, if anybody wants to know."""
+    is_wanted = "pagedkv_findings" in request.fixturenames or healthy_mark(request.node) is not None
+    findings: Findings | None = request.getfixturevalue("pagedkv_findings") if is_wanted else None
+    return findings
+
+
+@pytest.fixture
 def pagedkv_engine(
-    _pagedkv_recorder: "Recorder", pagedkv_clock: "VirtualClock"
+    _pagedkv_recorder: "Recorder", _pagedkv_watched: "Findings | None", pagedkv_clock: "VirtualClock"
 ) -> "Iterator[Callable[..., Engine]]":
     """Makes engines on a virtual clock, `pagedkv_engine(num_blocks=64, policy="lifo", device="l4")`.
 
@@ -95,6 +119,8 @@ def pagedkv_engine(
     def make(*, device: str = "h200", model: str = "llama-3-8b", seed: int = 0, **settings: Any) -> "Engine":
         engine = simulated_engine(pagedkv_clock, settings, device=device, model=model, seed=seed)
         _pagedkv_recorder.watch(WatchedEngine(engine))
+        if _pagedkv_watched is not None and not _pagedkv_recorder.is_timing:
+            _pagedkv_watched.watch(engine)
         return engine
 
     yield make

@@ -1,20 +1,35 @@
-"""The markers of performance tests.
+"""The markers of tests.
 
 @pytest.mark.pagedkv_perf(metric="cpu", threshold=0.07, group="allocator")
 @pytest.mark.pagedkv_compiled("myengine.kernels:shipped", archs=(80, 90))
+@pytest.mark.pagedkv_healthy(ignore=("latency_spike",))
 """
 
 from collections import ChainMap
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-__all__ = ["MARKER_LINES", "CompiledMark", "PerfMark", "compiled_mark", "perf_mark"]
+if TYPE_CHECKING:
+    from pagedkv.pitfalls import Thresholds
+
+__all__ = [
+    "MARKER_LINES",
+    "CompiledMark",
+    "HealthyMark",
+    "PerfMark",
+    "compiled_mark",
+    "healthy_mark",
+    "perf_mark",
+]
 
 _NAME = "pagedkv_perf"
 _COMPILED = "pagedkv_compiled"
+_HEALTHY = "pagedkv_healthy"
 _THRESHOLDS = {"cpu": 0.07, "cuda": 0.07, "wall": 0.10}
 _METERS = ("python_calls",)
+_PITFALLS = ("fragmentation", "cow_explosion", "batch_collapse", "offload_thrash", "latency_spike")
 
 _PERF_LINE = (
     f'{_NAME}(metric="cpu", threshold=0.07, group=None, meters=()): a performance test, run with '
@@ -26,7 +41,12 @@ _COMPILED_LINE = (
     f"{_COMPILED}(provider, archs=(80, 90)): a performance test of every Triton kernel that the provider, a "
     '"module:function", describes for these architectures; the test uses the fixture pagedkv_compiled.'
 )
-MARKER_LINES = (_PERF_LINE, _COMPILED_LINE)
+_HEALTHY_LINE = (
+    f"{_HEALTHY}(ignore=(), thresholds=None): the test fails if a pitfall is found in its engines, those of "
+    "pagedkv_engine and those that pagedkv_findings watches. ignore: names of pitfalls that may be found; "
+    "thresholds: a pagedkv.pitfalls.Thresholds."
+)
+MARKER_LINES = (_PERF_LINE, _COMPILED_LINE, _HEALTHY_LINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +100,7 @@ def perf_mark(item: pytest.Item) -> PerfMark | None:
     marks = list(item.iter_markers(_NAME))
     if not marks:
         return None if compiled_mark(item) is None else PerfMark()
-    known = [field.name for field in fields(PerfMark)]
-    arguments = ChainMap(*(dict(mark.kwargs) for mark in marks))
-    unknown = sorted(arguments.keys() - set(known))
-    if unknown or any(mark.args for mark in marks):
-        what = f"unknown argument {unknown[0]!r}" if unknown else "positional arguments"
-        raise pytest.UsageError(f"{item.nodeid}: {_NAME} has {what}; it takes {', '.join(known)}, by name")
+    arguments = _named(item, marks, PerfMark)
     try:
         return PerfMark(**arguments)
     except ValueError as error:
@@ -126,3 +141,63 @@ def compiled_mark(node: pytest.Item) -> CompiledMark | None:
         return CompiledMark(*mark.args, **mark.kwargs)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"{node.nodeid}: {_COMPILED}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthyMark:
+    """The arguments of the marker of tests whose engines have to be healthy.
+
+    Attributes:
+        ignore: names of pitfalls that may be found.
+        thresholds: above which numbers detectors speak; None for the usual ones.
+    """
+
+    ignore: tuple[str, ...] = ()
+    thresholds: "Thresholds | None" = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ignore, tuple | list) or not set(self.ignore) <= set(_PITFALLS):
+            raise ValueError(
+                f"ignore is {self.ignore!r}; it must be a tuple with some of "
+                f"{', '.join(map(repr, _PITFALLS))}"
+            )
+        object.__setattr__(self, "ignore", tuple(self.ignore))
+        if self.thresholds is not None and type(self.thresholds).__name__ != "Thresholds":
+            raise ValueError(
+                f"thresholds is {self.thresholds!r:.60}; it must be a pagedkv.pitfalls.Thresholds"
+            )
+
+
+def healthy_mark(item: pytest.Item) -> HealthyMark | None:
+    """The marker of a test whose engines have to be healthy, or None; the closest wins, argument by argument.
+
+    Raises:
+        pytest.UsageError: an argument is unknown or has the wrong type; names the test.
+    """
+    marks = list(item.iter_markers(_HEALTHY))
+    if not marks:
+        return None
+    arguments = _named(item, marks, HealthyMark)
+    try:
+        return HealthyMark(**arguments)
+    except ValueError as error:
+        raise pytest.UsageError(f"{item.nodeid}: {_HEALTHY}: {error}") from error
+
+
+def _named(
+    item: pytest.Item, marks: "list[pytest.Mark]", kind: type[HealthyMark | PerfMark]
+) -> dict[str, Any]:
+    """The arguments of markers of the same name; those of the first one win.
+
+    Raises:
+        pytest.UsageError: one is unknown, or has no name.
+    """
+    known = [field.name for field in fields(kind)]
+    arguments = dict(ChainMap(*(dict(mark.kwargs) for mark in marks)))
+    unknown = sorted(arguments.keys() - set(known))
+    if unknown or any(mark.args for mark in marks):
+        what = f"unknown argument {unknown[0]!r}" if unknown else "positional arguments"
+        raise pytest.UsageError(
+            f"{item.nodeid}: {marks[0].name} has {what}; it takes {', '.join(known)}, by name"
+        )
+    return arguments

@@ -1,11 +1,12 @@
 """The module that the entry point names: options, marker, and nothing else unless --pagedkv-perf is given."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from pytest_pagedkv.marker import MARKER_LINES, perf_mark
+from pytest_pagedkv.marker import MARKER_LINES, healthy_mark, perf_mark
 from pytest_pagedkv.options import Options, add_options, is_conformance
 from pytest_pagedkv.state import COUNTING_FOLDER, DUET, STATE, Role, State
 
@@ -83,13 +84,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without --pagedkv-perf, check the markers all the same, and skip the performance tests.
+    """Check the markers; without --pagedkv-perf, skip the performance tests.
 
     Last, because a conftest.py may add markers in the same hook.
     """
+    for item in items:
+        healthy_mark(item)
     if config.stash[STATE].options.perf:
         return
     skip = pytest.mark.skip(reason="a performance test: runs with --pagedkv-perf")
     for item in items:
         if perf_mark(item) is not None:
             item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """A marked test that passed fails if its engines are not healthy."""
+    yield
+    if healthy_mark(item) is not None:
+        from pytest_pagedkv.health import require_healthy
+
+        require_healthy(item)

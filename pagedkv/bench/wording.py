@@ -1,10 +1,10 @@
 """Numbers as people read them."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 
 from pagedkv.bench.results import Ratio, Run
+from pagedkv.report.numbers import duration, percent, round_duration, significant
 
 __all__ = [
     "bandwidth",
@@ -17,33 +17,6 @@ __all__ = [
     "round_duration",
     "significant",
 ]
-
-_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-
-
-def significant(value: float) -> str:
-    """Three digits, more before the point."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    decimals = 2 - math.floor(math.log10(abs(float(f"{value:.2e}"))))
-    return f"{value:.{max(0, decimals)}f}"
-
-
-def duration(seconds: float, micro: str = "u") -> str:
-    """Such as "652 us"."""
-    size, unit = next((each for each in _TIMES if seconds >= each[0] * 0.9995), _TIMES[-1])
-    return f"{significant(seconds / size)} {unit.replace('u', micro)}"
-
-
-def round_duration(seconds: float) -> str:
-    """One that has a digit or two, such as "50 µs"."""
-    number, unit = duration(seconds, "\N{MICRO SIGN}").split()
-    return f"{float(number):g}\N{NO-BREAK SPACE}{unit}"
-
-
-def percent(share: float) -> str:
-    """Such as "93%"."""
-    return f"{share * 100:.0f}%" if share >= 0.0995 else f"{share * 100:.1f}%"
 
 
 def ratio(value: float) -> str:

@@ -125,9 +125,10 @@ def _ends(sequences: SequenceTable, block_size: int) -> tuple[Int64s, Int64s, In
 
 def _table_runs(sequences: SequenceTable, block_size: int) -> Int64s:
     """Lengths of the maximal runs of consecutive ids inside the block tables."""
-    runs = [_NO_BLOCKS]
-    for table in _tables(sequences, block_size):
-        if len(table):
-            cuts = np.flatnonzero(np.diff(table) != 1) + 1
-            runs.append(np.diff(cuts, prepend=0, append=len(table)))
-    return np.concatenate(runs)
+    tables = [table for table in _tables(sequences, block_size) if len(table)]
+    if not tables:
+        return _NO_BLOCKS
+    blocks = np.concatenate(tables)
+    is_first = np.diff(blocks, prepend=blocks[0]) != 1
+    is_first[np.cumsum([0, *map(len, tables[:-1])])] = True
+    return np.diff(np.flatnonzero(is_first), append=len(blocks))

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_sampling(parser.add_argument_group("sampling"))
     _add_engine(parser.add_argument_group("engine"))
     parser.add_argument("--stats", action="store_true", help="besides, what the engine measured")
+    parser.add_argument(
+        "--record", metavar="RUN.json", help="remember the run there, for `pagedkv report RUN.json`"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("there is no prompt: give --prompt TEXT, --prompt-file FILE or --token-ids 1,2,3")
     params = _params(arguments)
     try:
-        with _engine(arguments) as engine, _printed_once():
+        with _engine(arguments) as engine, _printed_once(), _recorded(arguments, engine):
             _answer(arguments, engine, params)
     except MemoryError as error:
         raise PagedKVError(
@@ -88,6 +91,13 @@ def _answer(arguments: argparse.Namespace, engine: "Engine", params: "SamplingPa
         print_answers(_generated(engine, prompts, params), is_text=engine.tokenizer is not None)
     if arguments.stats:
         print_stats(engine.stats())
+
+
+def _recorded(arguments: argparse.Namespace, engine: "Engine") -> AbstractContextManager[object]:
+    """Record the run if that is asked for; of several processes, which all do the same, the first does."""
+    if arguments.record is None or os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return engine.record(arguments.record, mode="generate", model=arguments.model)
 
 
 @contextmanager

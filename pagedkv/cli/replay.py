@@ -157,7 +157,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
         sys.stdout.write(simulated.json_text(result, about, findings))
     else:
         title = f"{_title(about)}, {about['num_devices']} x {about['device_profile']}, {about['model_shape']}"
-        print_table(title, simulated.rows(result))
+        recorded = [("recorded in", arguments.record)] if arguments.record is not None else []
+        print_table(title, [*simulated.rows(result), *recorded])
         print_lines(finding_lines(findings))
     return 0
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pagedkv.cli import offload_options
 from pagedkv.cli.arguments import natural, positive
+from pagedkv.cli.observing import findings_of, sink_for
 from pagedkv.cli.offload_options import OFFLOAD, offload_config
 from pagedkv.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pagedkv.cli.observing import Sink
     from pagedkv.offload.stats import OffloadStats
     from pagedkv.pitfalls import Finding
     from pagedkv.replay import Progress
@@ -64,6 +66,7 @@ _OTHERS = (
     "max_requests",
     "sample_interval_ms",
     "seed",
+    "record",
     "no_warm_up",
 )
 
@@ -89,6 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--max-requests", type=positive, metavar="N", help="only the first N requests")
     add("--sample-interval-ms", type=positive, metavar="MS", help="between entries of the series in --json")
     add("--seed", type=natural, metavar="N", help="of what beams choose from (default: 0)")
+    add("--record", metavar="RUN.json", help="remember the run there, for `pagedkv report RUN.json`")
     add("--no-warm-up", action="store_true", default=None, help="compile kernels in the steps that need them")
     group = parser.add_argument_group("scheduler of the simulated mode", "defaults: those of SchedulerConfig")
     add = group.add_argument
@@ -151,9 +155,7 @@ def run(
         ConfigError: settings that cannot work.
     """
     from pagedkv.config import SchedulerConfig
-    from pagedkv.pitfalls import detect
     from pagedkv.simulate import simulate
-    from pagedkv.stats import StepLog
 
     served = _served(arguments)
     cache = _cache(arguments, trace, served)
@@ -166,11 +168,11 @@ def run(
         "warm_up": not arguments.no_warm_up,
     }
     offload = offload_config(arguments)
-    logs: list[StepLog] = []
+    sinks: list[Sink] = []
 
     def observe(observed: "Scheduler") -> None:
-        logs.append(StepLog(observed.cache, scheduler=scheduler, offload=offload))
-        observed.events.attach(logs[0])
+        sinks.append(sink_for(observed, offload, is_recorded=arguments.record is not None))
+        observed.events.attach(sinks[0])
 
     result = simulate(
         trace,
@@ -198,7 +200,7 @@ def run(
         about["tiers"] = {name: getattr(offload, name) for name in _TIERS}
     if trace.num_failed:
         about["failed_requests"] = trace.num_failed
-    return result, about, detect(logs[0].window())
+    return result, about, findings_of(sinks[0], arguments.record, about)
 
 
 def json_text(result: "SimulationResult", about: Mapping[str, object], findings: "Sequence[Finding]") -> str:

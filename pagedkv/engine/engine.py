@@ -1,7 +1,8 @@
 """The engine: prompts in, outputs out."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pagedkv.clock import Clock
     from pagedkv.config import CacheConfig, OffloadConfig, SchedulerConfig
     from pagedkv.engine.live import SocketPath
+    from pagedkv.pitfalls import Thresholds
+    from pagedkv.recording import RunRecorder
 
 __all__ = ["Engine", "Progress"]
 
@@ -170,6 +173,30 @@ class Engine(EngineCore):
         )
         self._mail.claim(chosen, box)
         return OutputStream(self, chosen, box)
+
+    @contextmanager
+    def record(
+        self, path: "str | PathLike[str]", *, thresholds: "Thresholds | None" = None, **about: Any
+    ) -> "Iterator[RunRecorder]":
+        """Record what happens within a `with` block; at its end, also after an error, the file is written.
+
+        Args:
+            path: the file, for `pagedkv report`.
+            thresholds: above which numbers detectors speak; None for the usual ones.
+            about: what is run: names and values that JSON knows, for whoever reads the file.
+
+        Raises:
+            RecordError: the file cannot be written, and is as it was.
+        """
+        from pagedkv.recording import RunRecorder
+
+        recorder = RunRecorder(self.scheduler, thresholds=thresholds, about=about)
+        self.scheduler.events.attach(recorder)
+        try:
+            yield recorder
+        finally:
+            self.scheduler.events.detach(recorder)
+            recorder.write(path)
 
 
 def _listed(prompts: str | Prompt | Sequence[AnyPrompt]) -> Sequence[AnyPrompt]:

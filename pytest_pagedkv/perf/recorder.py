@@ -37,6 +37,11 @@ class Recorder:
         """All counters by name, sorted."""
         return dict(sorted((self._events.as_dict() | self._own).items()))
 
+    @property
+    def is_timing(self) -> bool:
+        """Whether a benchmark is being timed, which nothing may disturb."""
+        return self._is_timing
+
     def watch(self, cache: WatchedCache) -> None:
         """Know a cache from now on. One made during timing is let go: rounds make thousands of them."""
         if self._is_timing:

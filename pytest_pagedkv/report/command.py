@@ -1,4 +1,4 @@
-"""`pagedkv report`: a run file as a page, as markdown, or as annotations."""
+"""`pagedkv report`: a run as a page; a performance run as markdown or annotations, too."""
 
 import argparse
 import sys
@@ -14,15 +14,20 @@ __all__ = ["FORMATS", "add_parser", "run"]
 FORMATS = ("html", "markdown", "comment", "annotations")
 
 _DESCRIPTION = """\
-Show what `pytest --pagedkv-perf` found, out of the file .pagedkv-perf/run.json that it leaves: as one page of
-HTML that needs no other file (html), as markdown for a step summary (markdown) or for the one comment on a
-pull request (comment), or as workflow commands that mark lines on GitHub (annotations)."""
+Show a run out of its file, as one page of HTML that needs no other file.
+There are two kinds. What an engine or a simulation was like: blocks, batches, times, findings, as recorded by
+`pagedkv replay --mode simulated --record`, `pagedkv generate --record` or Engine.record. And what
+`pytest --pagedkv-perf` found, out of the .pagedkv-perf/run.json that it leaves; that can also be had as
+markdown for a step summary (markdown) or for the one comment on a pull request (comment), or as workflow
+commands that mark lines on GitHub (annotations)."""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the parser of `pagedkv report`."""
-    parser = commands.add_parser("report", help="a performance run, to look at", description=_DESCRIPTION)
-    parser.add_argument("run_file", metavar="RUN.json", help="the run, such as .pagedkv-perf/run.json")
+    parser = commands.add_parser(
+        "report", help="a recorded run, or a performance run, to look at", description=_DESCRIPTION
+    )
+    parser.add_argument("run_file", metavar="RUN.json", help="the run")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: stdout")
     parser.add_argument("--format", choices=FORMATS, default="html", help="default: %(default)s")
     parser.add_argument("--key", default="", help="comment: one comment for each key, such as gpu-h100")
@@ -37,9 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         BaselineError: the run file cannot be used, or the output not be written; then there is none.
+        RecordError: likewise the record of an engine's run.
         ConfigError: options contradict each other.
     """
-    from pytest_pagedkv.report.loading import load_run
+    from pagedkv.recording import is_run
 
     if arguments.key and arguments.format != "comment":
         raise ConfigError(
@@ -51,15 +57,33 @@ def run(arguments: argparse.Namespace) -> int:
             "add -o FILE, or leave --json out"
         )
     source = Path(arguments.run_file)
-    data = load_run(source, arguments.run_file)
-    text = _rendered(data, arguments.format, arguments.key)
+    text, about = _engine_run(arguments) if is_run(source) else _perf_run(arguments, source)
     if arguments.output is None:
         _print(text, arguments.format)
     else:
         _write(Path(arguments.output), source, text)
     if arguments.json:
-        print_json(_described(arguments, data, text))
+        written = {"report": arguments.output, "format": arguments.format, "bytes": len(text.encode())}
+        print_json(written | about)
     return 0
+
+
+def _engine_run(arguments: argparse.Namespace) -> tuple[str, dict[str, object]]:
+    """The report of an engine's run, and what is in it."""
+    from pagedkv.recording import read_run
+    from pytest_pagedkv.report.engine_run import described, rendered, require_page
+
+    require_page(arguments.format, arguments.run_file)
+    record = read_run(arguments.run_file)
+    return rendered(record), described(record)
+
+
+def _perf_run(arguments: argparse.Namespace, source: Path) -> tuple[str, dict[str, object]]:
+    """The report of a performance run, and what is in it."""
+    from pytest_pagedkv.report.loading import load_run
+
+    data = load_run(source, arguments.run_file)
+    return _rendered(data, arguments.format, arguments.key), _described(data)
 
 
 def _rendered(data: Mapping[str, Any], form: str, key: str) -> str:
@@ -103,15 +127,12 @@ def _write(path: Path, source: Path, text: str) -> None:
         ) from error
 
 
-def _described(arguments: argparse.Namespace, data: Mapping[str, Any], text: str) -> dict[str, object]:
+def _described(data: Mapping[str, Any]) -> dict[str, object]:
     from pytest_pagedkv.report.runfile import Run
     from pytest_pagedkv.report.status import by_status, headline
 
     view = Run.from_plain(data)
     return {
-        "report": arguments.output,
-        "format": arguments.format,
-        "bytes": len(text.encode()),
         "headline": headline(view),
         "benchmarks": {word.value: len(found) for word, found in by_status(view).items()},
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pagedkv.errors import BaselineError, BaselineSchemaError
+from pagedkv.recording import SCHEMA as ENGINE_RUN
 
 __all__ = ["SCHEMA", "load_run"]
 
@@ -57,7 +58,7 @@ def _check_schema(schema: object, shown: str) -> None:
         _refuse(
             shown, f"schema is {told}, newer than {SCHEMA!r}, which this version reads", "upgrade pagedkv"
         )
-    _refuse(shown, f"schema is {told}, and this command reads {SCHEMA!r}")
+    _refuse(shown, f"schema is {told}, and this command reads {SCHEMA!r} and, of engines, {ENGINE_RUN!r}")
 
 
 def _refuse(place: str, what: str, advice: str = _WRITE_ONE) -> NoReturn:

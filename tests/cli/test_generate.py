@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file
 
 from pagedkv.cli.output import printable
+from pagedkv.recording import read_run
 from tests.cli.conftest import Pagedkv
 from tests.models import tiny
 
@@ -223,3 +224,15 @@ def test_models_that_cannot_be_served(pagedkv: Pagedkv, wordless: Path, tmp_path
 def test_help_names_the_older_spelling(pagedkv: Pagedkv) -> None:
     """Whoever looks for traces is told where they went."""
     assert "pagedkv workload PRESET" in pagedkv("generate", "--help").stdout
+
+
+def test_record(pagedkv: Pagedkv, wordless: Path, tmp_path: Path) -> None:
+    """With `--record` the run of the engine goes into a file."""
+    path = tmp_path / "RUN.json"
+
+    values = told(pagedkv, wordless, "--token-ids", "1,2,3", "--max-tokens", 5, "--record", path)
+
+    record = read_run(path)
+    assert record.about == {"mode": "generate", "model": str(wordless)}
+    assert record.steps.total("num_sampled") == len(first(values)["token_ids"])
+    assert record.distributions["ttft_ns"].count == 1

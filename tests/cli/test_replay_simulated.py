@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pagedkv.config import CacheConfig, SchedulerConfig
+from pagedkv.recording import read_run
 from pagedkv.simulate import fitting_cache, simulate
 from pagedkv.traces import read_trace
 from tests.cli.conftest import Pagedkv
@@ -167,3 +168,34 @@ def test_progress_is_shown_to_a_terminal(
 
     assert pagedkv("replay", mooncake, *SIMULATED).code == 0
     assert "simulating" in terminal.getvalue()
+
+
+def test_record(pagedkv: Pagedkv, mooncake: Path, tmp_path: Path) -> None:
+    """With `--record` the run goes into a file, with what it was a run of; its numbers are the same."""
+    path = tmp_path / "RUN.json"
+
+    found = pagedkv("replay", mooncake, *SIMULATED, "--record", path, "--json")
+    table = pagedkv("replay", mooncake, *SIMULATED, "--record", path).stdout
+
+    assert (found.code, found.stderr) == (0, "")
+    printed, record = json.loads(found.stdout), read_run(path)
+    plain = json.loads(pagedkv("replay", mooncake, *SIMULATED, "--json").stdout)
+    assert printed == plain | {"record": str(path)}
+    assert record.about["trace"] == printed["trace"]
+    assert record.about["device_profile"] == "h200"
+    assert record.num_steps == printed["steps"]
+    assert printed["findings"] == [each.as_dict() for each in record.findings]
+    assert re.search(rf"recorded in +{re.escape(str(path))}", table)
+
+
+def test_a_record_that_cannot_be_written(pagedkv: Pagedkv, mooncake: Path, tmp_path: Path) -> None:
+    """One line, and exit code 2; and no other mode records."""
+    nowhere = pagedkv("replay", mooncake, *SIMULATED, "--record", tmp_path / "none" / "RUN.json")
+    other = pagedkv("replay", mooncake, "--record", tmp_path / "RUN.json")
+
+    assert (nowhere.code, nowhere.stderr.count("\n")) == (2, 1)
+    assert (
+        "the run cannot be written there (No such file or directory); choose another file" in nowhere.stderr
+    )
+    assert (other.code, list(tmp_path.glob("RUN*"))) == (2, [])
+    assert "--record belongs to --mode simulated; the mode is sequential" in other.stderr

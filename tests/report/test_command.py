@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pagedkv.errors import BaselineError, BaselineSchemaError, ConfigError
+from pagedkv.errors import BaselineError, BaselineSchemaError, ConfigError, RecordError
+from pagedkv.recording import write_run
+from pagedkv.recording.page import render_page
 from pytest_pagedkv.report import command
 from pytest_pagedkv.report.markdown import SUMMARY_LIMIT
 from pytest_pagedkv.report.publish import publish
+from tests.recording.runs import kind
 from tests.report.runs import failed, failing_run, large_run, run_file
 
 
@@ -188,3 +191,38 @@ def test_the_command_needs_no_pytest(run_path: Path) -> None:
         "pytest_pagedkv.report.markdown; sys.exit('pytest' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.fixture
+def engine_run(tmp_path: Path) -> Path:
+    """The record of an engine's run."""
+    write_run(kind("fragmentation"), tmp_path / "RUN.json")
+    return tmp_path / "RUN.json"
+
+
+def test_the_record_of_an_engine_becomes_its_page(
+    engine_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To a file, or to stdout: the same text; and what was found, for machines."""
+    assert report(engine_run, "-o", tmp_path / "out.html", "--json") == 0
+    described = json.loads(capsys.readouterr().out)
+    assert report(engine_run) == 0
+
+    text = (tmp_path / "out.html").read_text()
+    assert capsys.readouterr().out == text
+    assert text == render_page(kind("fragmentation"))
+    assert described["bytes"] == len(text.encode())
+    assert described["headline"].startswith("fragmentation (")
+    assert described["findings"] == [each.as_dict() for each in kind("fragmentation").findings]
+
+
+def test_an_engines_run_has_a_page_only(engine_run: Path, tmp_path: Path) -> None:
+    """Another format, a record that is cut off, and the record as the output are refused."""
+    with pytest.raises(ConfigError, match=r"record of an engine's run.*: leave --format markdown out"):
+        report(engine_run, "--format", "markdown")
+    with pytest.raises(BaselineError, match="is the run file itself"):
+        report(engine_run, "-o", engine_run)
+    engine_run.write_bytes(engine_run.read_bytes()[:500])
+    with pytest.raises(RecordError, match=r"RUN\.json: not JSON at line \d+, .*cut off"):
+        report(engine_run, "-o", tmp_path / "out.html")
+    assert not (tmp_path / "out.html").exists()
