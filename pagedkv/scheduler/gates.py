@@ -49,7 +49,7 @@ class BatchPeriod:
     """Lets steps begin at multiples of a time only.
 
     Args:
-        period_ms: that time; 0 for at any.
+        period_ms: that time.
     """
 
     def __init__(self, period_ms: float) -> None:
@@ -58,8 +58,6 @@ class BatchPeriod:
 
     def due_ns(self, now_ns: int) -> int | None:
         """When the next step is to begin; None if that is now."""
-        if not self._period_ns:
-            return None
         if self._due_ns is None:
             self._due_ns = -(-now_ns // self._period_ns) * self._period_ns
         if now_ns < self._due_ns:

@@ -61,7 +61,7 @@ class Scheduler:
         self._paging = Paging(cache, clock, lambda request: self._running.rank(request))
         self._running = Running(cache, config, self._table, self._waiting, self._paging)
         self._admission = Admission(cache, config, self._waiting, self._running, self._paging)
-        self._period = BatchPeriod(config.batch_period_ms)
+        self._period = BatchPeriod(config.batch_period_ms) if config.batch_period_ms else None
         self._in_flight: tuple[ScheduledStep, Plan] | None = None
         self._copies: list[tuple[int, int]] = []  # of forks since the last step
         self._num_added = 0
@@ -179,8 +179,10 @@ class Scheduler:
         """
         if self._in_flight is not None:
             raise InvalidRequest(f"step {self._in_flight[0].number} is in flight: commit it, or fail it")
-        if self._requests and (due_ns := self._period.due_ns(self.clock.now_ns())) is not None:
-            return ScheduledStep(wake_ns=due_ns)
+        if self._period is not None and self._requests:
+            due_ns = self._period.due_ns(self.clock.now_ns())
+            if due_ns is not None:
+                return ScheduledStep(wake_ns=due_ns)
         if self._paging.is_on:
             self._paging.poll()
         plan = Plan(self.clock.now_ns(), self.config.max_batch_tokens)
