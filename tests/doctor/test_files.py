@@ -138,7 +138,7 @@ def test_a_gzip_that_ends_early(doctor: Doctor) -> None:
         (gzip.compress(b"SQLite format 3\0", mtime=0), "unpacked"),
         (b'{"schema_version": 7, "pool": {}}', "version 7; this pagedkv reads version 1"),
         (b'{"schema_version": 1, "pool": {', "begins as a JSON object, and is none"),
-        (b'{"mode": "fcfs", "requests": 3}', "neither a snapshot of an engine nor a result"),
+        (b'{"mode": "fcfs", "requests": 3}', "neither a snapshot of an engine, nor the record of a run"),
         (b'{"traceEvents": []}', "without a single event"),
     ],
 )

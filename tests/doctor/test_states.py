@@ -1,6 +1,7 @@
 """Snapshots of engines and results of simulations."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from pagedkv import BlockManager, CacheConfig, Engine, SchedulerConfig
 from pagedkv.clock import VirtualClock
 from pagedkv.pitfalls.finding import Pitfall, Severity
+from pagedkv.recording.plain import as_plain
 from pagedkv.scheduler import Scheduler
 from pagedkv.simulate import CostModel, SimulatedExecutor
 from tests.doctor.conftest import Doctor
+from tests.recording.runs import kind
 
 
 def a_snapshot() -> dict[str, Any]:
@@ -85,3 +88,52 @@ def test_results_of_simulations(doctor: Doctor, changed: dict[str, Any], pitfall
 
     assert found.files[0].kind == "result of a simulation"
     assert [each.pitfall for each in found.findings] == ([] if pitfall is None else [pitfall])
+
+
+@pytest.mark.parametrize("name", ["healthy", "fragmentation", "batch_collapse"])
+def test_the_record_of_a_run_has_its_findings(doctor: Doctor, name: str) -> None:
+    """What detectors found while it ran is what the doctor says, with the numbers and the advice."""
+    record = kind(name)
+    found = doctor(json.dumps(as_plain(record)))
+
+    assert found.files[0].kind == "record of a run"
+    assert {each.pitfall for each in found.findings} == ({Pitfall(name)} if name != "healthy" else set())
+    for told, known in zip(found.findings, record.findings, strict=False):
+        assert (told.summary, told.advice, told.evidence) == (known.summary, known.advice, known.evidence)
+
+
+def test_a_stretch_of_a_run_is_enough(doctor: Doctor) -> None:
+    """What was there for some steps only is told with these steps."""
+    plain = as_plain(kind("fragmentation"))
+    plain["findings"] = []
+    (finding,) = doctor(json.dumps(plain)).findings
+
+    assert finding.pitfall is Pitfall.FRAGMENTATION
+    assert finding.sources[0].text.startswith("steps 0 to ")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"schema": "pagedkv-engine-run/9"}, "reads version 1"),
+        ({"timeline": 3}, "timeline should be a list"),
+        ({"findings": [{"pitfall": "hunger"}]}, "a finding is damaged"),
+    ],
+)
+def test_a_record_that_cannot_be_used(doctor: Doctor, change: dict[str, Any], reason: str) -> None:
+    """It is said what is wrong with it."""
+    found = doctor(json.dumps(as_plain(kind("healthy")) | change))
+
+    assert found.exit_code == 2
+    assert re.search(reason, found.files[0].error), found.files[0].error
+
+
+def test_what_detectors_found_comes_before_what_is_left(doctor: Doctor) -> None:
+    """A snapshot that has findings tells these, once."""
+    plain = a_snapshot()
+    plain["findings"] = [each.as_dict() for each in kind("fragmentation").findings]
+    plain["pool"]["num_free"] = 2
+    plain["pool"]["fragmentation"] |= {"internal_ratio": 0.7, "excess_ratio": 0.4}
+    (finding,) = doctor(json.dumps(plain)).findings
+
+    assert finding.summary == kind("fragmentation").findings[0].summary
