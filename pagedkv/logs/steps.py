@@ -15,6 +15,8 @@ SLOW_SLACK_NS = 1_000_000
 """What every step may take besides."""
 LEAST_STEPS = 16
 """Like steps that have to be known."""
+STEPS_TOLD = 32
+"""Steps after which it is told how long they took, so that waits can be held against all time."""
 _MOST_STEPS = 128  # that a median is taken of
 _log = logging.getLogger("pagedkv")
 
@@ -30,6 +32,8 @@ class StepTimeLog:
         self._times: dict[tuple[int, int, int], _LastTimes] = {}
         self._kind = (0, 0, 0)
         self._num_steps = 0
+        self._steps_ns = 0  # of those not told yet
+        self._told_at_ns: int | None = None
 
     def __call__(self, event: ev.Event) -> None:
         """Fold one event."""
@@ -41,6 +45,8 @@ class StepTimeLog:
 
     @_fold.register
     def _(self, event: ev.StepScheduled) -> None:
+        if self._told_at_ns is None:
+            self._told_at_ns = event.now_ns
         sizes = (event.batch_size, event.num_prefill_tokens, event.num_kv_tokens)
         self._kind = (sizes[0].bit_length(), sizes[1].bit_length(), sizes[2].bit_length())
 
@@ -58,6 +64,19 @@ class StepTimeLog:
                     median_ns / 1e6,
                 )
         times.add(event.duration_ns)
+        self._steps_ns += event.duration_ns
+        if not self._num_steps % STEPS_TOLD:
+            self._tell_time(event.now_ns)
+
+    def _tell_time(self, now_ns: int) -> None:
+        since_ns = now_ns if self._told_at_ns is None else self._told_at_ns
+        _log.debug(
+            "[Engine] %d steps took %.1f ms of %.1f ms",
+            STEPS_TOLD,
+            self._steps_ns / 1e6,
+            (now_ns - since_ns) / 1e6,
+        )
+        self._steps_ns, self._told_at_ns = 0, now_ns
 
     @_fold.register
     def _(self, event: ev.StreamAwaited) -> None:
