@@ -99,7 +99,7 @@ class LogThresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateThresholds:
-    """Limits for snapshots and results of simulations.
+    """Limits for snapshots without findings; whoever has some was judged by detectors.
 
     Args:
         fragmentation_ratio: share of the slots in use that hold nothing.
@@ -108,10 +108,6 @@ class StateThresholds:
         preemption_ratio: preempted requests of all.
         critical_preemption_ratio: likewise, for a critical finding.
         preempted_requests: preempted requests, at least.
-        copies_per_token: blocks copied for each generated token.
-        again_ratio: pages that came back though they had just left, of all that came back.
-        late_ratio: pages that their request waited for, of those that were asked for.
-        page_ins: pages that came back, without which a share says nothing.
     """
 
     fragmentation_ratio: float = 0.4
@@ -120,10 +116,6 @@ class StateThresholds:
     preemption_ratio: float = 0.1
     critical_preemption_ratio: float = 0.5
     preempted_requests: int = 4
-    copies_per_token: float = 0.25
-    again_ratio: float = 0.2
-    late_ratio: float = 0.5
-    page_ins: int = 100
 
     def __post_init__(self) -> None:
         _check(self)

@@ -5,6 +5,7 @@ from typing import Any
 
 from pagedkv.doctor.given import Unreadable
 from pagedkv.doctor.readers.fields import number_in, table_in
+from pagedkv.doctor.readers.told import told_findings
 from pagedkv.doctor.thresholds import StateThresholds
 from pagedkv.live import SCHEMA_VERSION
 from pagedkv.pitfalls.finding import Advice, Finding, Pitfall, Severity, Source
@@ -18,7 +19,7 @@ def is_snapshot(plain: Mapping[str, Any]) -> bool:
 
 
 def judge_snapshot(plain: Mapping[str, Any], file: str, limits: StateThresholds) -> list[Finding]:
-    """What a snapshot shows.
+    """What a snapshot shows: what detectors said of the last steps, or if they did not look, this moment.
 
     Raises:
         Unreadable: it is of another version.
@@ -29,6 +30,8 @@ def judge_snapshot(plain: Mapping[str, Any], file: str, limits: StateThresholds)
             f"a snapshot of version {str(version)[:40]}; this pagedkv reads version {SCHEMA_VERSION}. "
             "Use the doctor of the pagedkv that wrote it"
         )
+    if (told := told_findings(plain, file)) is not None:
+        return told
     found = (_fragmentation(plain, file, limits), _preemption(plain, file, limits))
     return [each for each in found if each is not None]
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from pagedkv.doctor.diagnosis import FileReport
 from pagedkv.doctor.given import GivenFile, Unreadable
-from pagedkv.doctor.readers.simulations import is_simulation, judge_simulation
 from pagedkv.doctor.readers.snapshots import is_snapshot, judge_snapshot
+from pagedkv.doctor.readers.told import told_findings
 from pagedkv.doctor.thresholds import StateThresholds
 from pagedkv.pitfalls.finding import Finding
 
 __all__ = ["StateReader"]
 
 _LARGEST = 1 << 28
-_MARKS = (b'"schema_version"', b'"mode"')
+_MARKS = (b'"schema_version"', b'"mode"', b'"pitfall"')
 
 
 class StateReader:
@@ -38,11 +38,12 @@ class StateReader:
         plain = _parsed(given)
         if is_snapshot(plain):
             kind, found = "engine snapshot", judge_snapshot(plain, given.name, self._limits)
-        elif is_simulation(plain):
-            kind, found = "result of a simulation", judge_simulation(plain, given.name, self._limits)
+        elif (told := told_findings(plain, given.name)) is not None:
+            kind, found = "result of a simulation", told
         else:
             raise Unreadable(
-                "a JSON object, but neither a snapshot of an engine nor a result of replay --mode simulated"
+                "a JSON object, but neither a snapshot of an engine nor a result of replay --mode simulated, "
+                "or of pitfalls NAME, with its findings"
             )
         self._found += found
         return FileReport(file=given.name, kind=kind, num_bytes=given.num_bytes, num_read=1, num_understood=1)
