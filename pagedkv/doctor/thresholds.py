@@ -46,8 +46,9 @@ class LogThresholds:
         wait_ratio: what requests may wait for pages, as a share of all time, as in the detector.
         long_wait_ratio: wait that tells by itself, without a stall.
         critical_wait_ratio: wait of a critical finding.
-        slow_steps: steps that took far longer than the median.
-        slow_steps_ratio: those of all steps.
+        spike_ratio: share of the decodes that may take twice as long as like ones, as in the detector.
+        decodes: such steps, without which a share says nothing, as in the detector.
+        slow_steps: steps that took far longer than the median, where the log has too few decodes.
         slow_step_ratio: times the median, for a critical finding.
         sync_ratio: share of the time in steps that may pass in waiting for copies, as in the detector.
         compile_ratio: times a usual step that a compilation inside a step may take, as in the detector.
@@ -82,8 +83,9 @@ class LogThresholds:
     wait_ratio: float = _DETECTORS.offload_thrash.wait_ratio
     long_wait_ratio: float = _DETECTORS.offload_thrash.again_wait_ratio
     critical_wait_ratio: float = _DETECTORS.offload_thrash.critical_ratio
+    spike_ratio: float = 0.01
+    decodes: int = _DETECTORS.latency_spike.least_steps
     slow_steps: int = 3
-    slow_steps_ratio: float = 0.005
     slow_step_ratio: float = 10.0
     sync_ratio: float = _DETECTORS.latency_spike.sync_ratio
     compile_ratio: float = _DETECTORS.latency_spike.compile_ratio

@@ -27,7 +27,9 @@ _COPIED = re.compile(
 )
 _GREW = re.compile(rb"Batch size is \d{1,9} again, after \d{1,9} steps and (\d{1,12}\.\d) ms")
 _WAITED = re.compile(rb" waited (\d{1,12}\.\d\d) ms for its pages")
-_TIMES = re.compile(rb"\[Engine\] (\d{1,9}) steps took (\d{1,12}\.\d) ms of (\d{1,15}\.\d) ms")
+_TIMES = re.compile(
+    rb"\[Engine\] (\d{1,9}) steps took (\d{1,12}\.\d) ms of (\d{1,15}\.\d) ms; (\d{1,9}) of (\d{1,9}) decodes"
+)
 _STILL = re.compile(rb"\[Engine\] A step stood still for (\d{1,12}\.\d\d) ms")
 _COMPILED = re.compile(rb"\[Engine\] A step compiled \d{1,9} kernels in (\d{1,12}\.\d) ms")
 _STEP = re.compile(rb"\[Engine\] Step \d{1,18} took (\d{1,12}\.\d) ms \(p50 (\d{1,12}\.\d) ms\)")
@@ -55,10 +57,11 @@ class OurLog:
         self.block_size = self.num_copied_slots = self.num_written = 0
         self.num_grown, self.collapsed_ms = 0, 0.0
         self.waited_ms = self.still_ms = 0.0
-        self.num_steps, self.steps_ms, self.all_ms = 0, 0.0, 0.0
+        self.num_steps = self.num_decodes = 0
+        self.steps_ms = self.all_ms = 0.0
         self.reduced, self.collapsed, self.preempted = Seen(), Seen(), Seen()
         self.stalls, self.late, self.throttled = Seen(), Seen(), Seen()
-        self.slow_steps, self.waits, self.compiled = Seen(), Seen(), Seen()
+        self.slow_steps, self.waits, self.compiled, self.spikes = Seen(), Seen(), Seen(), Seen()
 
     def fold(self, chunk: Chunk) -> None:
         """Fold the lines of a chunk."""
@@ -150,10 +153,13 @@ class OurLog:
             self.slow_steps.note(chunk.source_at, match.start(), float(match[1]) / max(0.1, float(match[2])))
         for match in _COMPILED.finditer(data):
             self.compiled.note(chunk.source_at, match.start(), float(match[1]))
-        for num_steps, steps_ms, all_ms in _TIMES.findall(data):
-            self.num_steps += int(num_steps)
-            self.steps_ms += float(steps_ms)
-            self.all_ms += float(all_ms)
+        for match in _TIMES.finditer(data):
+            self.num_steps += int(match[1])
+            self.steps_ms += float(match[2])
+            self.all_ms += float(match[3])
+            self.num_decodes += int(match[5])
+            if num_spikes := int(match[4]):
+                self.spikes.note(chunk.source_at, match.start(), num_spikes)
         self.still_ms += sum(map(float, _STILL.findall(data)))
         num_odd = max(0, data.count(b"[Engine] Step ") - num_slow)
         self.num_odd += num_odd

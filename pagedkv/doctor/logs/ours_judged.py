@@ -225,31 +225,32 @@ def _earlier_pages(log: "OurLog") -> tuple[Advice, ...]:
 
 def _spikes(log: "OurLog") -> Finding | None:
     limits, slow, compiled = log.thresholds, log.slow_steps, log.compiled
-    slow_ratio = slow.count / log.num_steps if log.num_steps else 1.0
-    is_slow = slow.count >= limits.slow_steps and slow_ratio >= limits.slow_steps_ratio
+    spike_ratio = log.spikes.total / log.num_decodes if log.num_decodes else 0.0
+    if log.num_decodes >= limits.decodes:
+        is_slow = spike_ratio > limits.spike_ratio
+    else:
+        is_slow = slow.count >= limits.slow_steps
     sync_ratio = log.still_ms / log.steps_ms if log.steps_ms else 0.0
     step_ms = max(0.1, (log.steps_ms - compiled.total) / log.num_steps) if log.num_steps else 0.0
     is_compiled = compiled.worst > (limits.compile_ratio * step_ms if step_ms else limits.compile_ms)
     if not (is_slow or is_compiled or sync_ratio > limits.sync_ratio):
         return None
-    parts = [
-        f"{slow.count:,} steps took far longer than the median, one {slow.worst:.1f} times as long"
-        if is_slow
-        else "",
-        f"{compiled.count:,} steps compiled kernels, for {compiled.total:,.0f} ms" if is_compiled else "",
-        f"{sync_ratio:.0%} of the time in steps passed in waiting for copies"
-        if sync_ratio > limits.sync_ratio
-        else "",
-    ]
-    is_critical = slow.worst >= limits.slow_step_ratio or is_compiled
+    parts = [_said_slow(log, spike_ratio)] if is_slow else []
+    if is_compiled:
+        parts.append(f"{compiled.count:,} steps compiled kernels, for {compiled.total:,.0f} ms")
+    if sync_ratio > limits.sync_ratio:
+        parts.append(f"{sync_ratio:.0%} of the time in steps passed in waiting for copies")
+    is_critical = (is_slow and slow.worst >= limits.slow_step_ratio) or is_compiled
     return Finding(
         pitfall=Pitfall.LATENCY_SPIKE,
         severity=Severity.CRITICAL if is_critical else Severity.WARNING,
-        summary=", and ".join(filter(None, parts)),
+        summary=", and ".join(parts),
         evidence={
             "slow_steps": slow.count,
             "slow_steps_limit": limits.slow_steps,
-            "steps": log.num_steps,
+            "decodes": log.num_decodes,
+            "spike_ratio": spike_ratio,
+            "spike_ratio_limit": limits.spike_ratio,
             "worst_ratio": slow.worst,
             "critical_ratio": limits.slow_step_ratio,
             "stream_waits": log.waits.count,
@@ -259,8 +260,17 @@ def _spikes(log: "OurLog") -> Finding | None:
             "compile_ms_max": compiled.worst,
         },
         advice=_evener_steps(log, is_compiled=is_compiled),
-        sources=sources_of(*(each for each in (slow, compiled, log.waits) if each.count)),
+        sources=sources_of(
+            *(each for each in (slow if slow.count else log.spikes, compiled, log.waits) if each.count)
+        ),
     )
+
+
+def _said_slow(log: "OurLog", spike_ratio: float) -> str:
+    if log.num_decodes >= log.thresholds.decodes:
+        return f"{spike_ratio:.1%} of the decodes took more than twice as long as like ones"
+    slow = log.slow_steps
+    return f"{slow.count:,} steps took far longer than the median, one {slow.worst:.1f} times as long"
 
 
 def _evener_steps(log: "OurLog", *, is_compiled: bool) -> tuple[Advice, ...]:
