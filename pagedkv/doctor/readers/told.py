@@ -20,7 +20,7 @@ def told_findings(plain: Mapping[str, Any], file: str) -> list[Finding] | None:
 
 def _finding(plain: Mapping[str, Any], file: str) -> Finding | None:
     try:
-        pitfall = Pitfall(plain.get("pitfall"))
+        pitfall = Pitfall(str(plain.get("pitfall")))
         severity = Severity[str(plain.get("severity")).upper()]
     except (ValueError, KeyError):
         return None
