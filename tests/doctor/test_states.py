@@ -81,6 +81,17 @@ def test_a_healthy_simulation(doctor: Doctor) -> None:
     assert (found.exit_code, found.files[0].kind) == (0, "result of a simulation")
 
 
+def test_a_simulation_that_preempts(doctor: Doctor) -> None:
+    """Half of the requests computed twice is a finding beside those of detectors, unless these tell of it."""
+    plain: dict[str, Any] = {"mode": "simulated", "requests": 100, "preemptions": 60, "findings": []}
+    told = FOUND | {"pitfall": "batch_collapse", "summary": "told"}
+
+    (finding,) = doctor(json.dumps(plain)).findings
+    assert (finding.pitfall, finding.severity) == (Pitfall.BATCH_COLLAPSE, Severity.CRITICAL)
+    assert [each.summary for each in doctor(json.dumps(plain | {"findings": [told]})).findings] == ["told"]
+    assert not doctor(json.dumps(plain | {"requests": "x", "preemptions": True})).findings
+
+
 @pytest.mark.parametrize("entry", [None, 3, {}, FOUND | {"pitfall": "x"}, FOUND | {"severity": []}])
 def test_entries_that_are_no_findings_are_left_out(doctor: Doctor, entry: Any) -> None:
     """They do no harm, and hide nothing."""

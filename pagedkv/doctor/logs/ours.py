@@ -114,7 +114,7 @@ class OurLog:
         for match in _COPIES.finditer(chunk.data):
             num_found += 1
             self.copies.note(chunk.source_at, match.start(), float(match[1]))
-        for match in _COPIED.finditer(chunk.data):
+        for match in _COPIED.finditer(chunk.data) if b"] Copied " in chunk.data else ():
             num_found += 1
             num_blocks, self.block_size, num_written = map(int, match.groups())
             self.copied.note(chunk.source_at, match.start(), num_blocks)
@@ -127,7 +127,7 @@ class OurLog:
         for match in _REDUCED.finditer(data):
             self.reduced.note(chunk.source_at, match.start(), int(match[1]) / max(1, int(match[2])))
         note_each(self.collapsed, chunk, b"[Scheduler] Batch collapse detected")
-        grew = _GREW.findall(data)
+        grew = _GREW.findall(data) if b" again, after " in data else []
         self.num_grown += len(grew)
         self.collapsed_ms += sum(map(float, grew))
         for position in places(data, _LOST):
@@ -143,7 +143,8 @@ class OurLog:
         note_each(self.late, chunk, b"[Offload] Page-in latency > ")
         note_each(self.throttled, chunk, b"[Offload] Throttling IO thread")
         self.num_paged_in += len(_PAGED_IN.findall(chunk.data))
-        self.waited_ms += sum(map(float, _WAITED.findall(chunk.data)))
+        if b" waited " in chunk.data:
+            self.waited_ms += sum(map(float, _WAITED.findall(chunk.data)))
         self.num_lines += chunk.data.count(b"[Offload] ")
 
     def _fold_steps(self, chunk: Chunk) -> None:

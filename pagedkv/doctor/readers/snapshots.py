@@ -19,7 +19,7 @@ def is_snapshot(plain: Mapping[str, Any]) -> bool:
 
 
 def judge_snapshot(plain: Mapping[str, Any], file: str, limits: StateThresholds) -> list[Finding]:
-    """What a snapshot shows: what detectors said of the last steps, or if they did not look, this moment.
+    """What a snapshot shows: what detectors said of the last steps, and requests that have lost their blocks.
 
     Raises:
         Unreadable: it is of another version.
@@ -30,9 +30,14 @@ def judge_snapshot(plain: Mapping[str, Any], file: str, limits: StateThresholds)
             f"a snapshot of version {str(version)[:40]}; this pagedkv reads version {SCHEMA_VERSION}. "
             "Use the doctor of the pagedkv that wrote it"
         )
-    if (told := told_findings(plain, file)) is not None:
+    found: tuple[Finding | None, ...]
+    lost = _preemption(plain, file, limits)
+    if (told := told_findings(plain, file)) is None:
+        found = (_fragmentation(plain, file, limits), lost)
+    elif any(each.pitfall is Pitfall.BATCH_COLLAPSE for each in told):
         return told
-    found = (_fragmentation(plain, file, limits), _preemption(plain, file, limits))
+    else:
+        found = (*told, lost)
     return [each for each in found if each is not None]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pagedkv.doctor.diagnosis import FileReport
 from pagedkv.doctor.given import GivenFile, Unreadable
+from pagedkv.doctor.readers.simulations import judge_simulation
 from pagedkv.doctor.readers.snapshots import is_snapshot, judge_snapshot
-from pagedkv.doctor.readers.told import told_findings
 from pagedkv.doctor.thresholds import StateThresholds
 from pagedkv.pitfalls.finding import Finding
 
@@ -38,7 +38,7 @@ class StateReader:
         plain = _parsed(given)
         if is_snapshot(plain):
             kind, found = "engine snapshot", judge_snapshot(plain, given.name, self._limits)
-        elif (told := told_findings(plain, given.name)) is not None:
+        elif (told := judge_simulation(plain, given.name, self._limits)) is not None:
             kind, found = "result of a simulation", told
         else:
             raise Unreadable(
