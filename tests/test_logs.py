@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,7 +48,9 @@ def test_lines_are_exact(caplog: pytest.LogCaptureFixture) -> None:
         ("WARNING", "[Allocator] Fragmentation > 0.4"),
     ]
     assert ("DEBUG", "[KV] Refcount over 3") in lines
-    assert ("DEBUG", "[KV] Copy-on-write: 2 copies this step") in lines
+    copies = lines.index(("DEBUG", "[KV] Copy-on-write: 2 copies this step"))
+    told = "[KV] Copied 2 blocks of 8 tokens; 2 tokens were written since the copies before"
+    assert lines[copies + 1] == ("DEBUG", told)
     assert lines[-1] == ("DEBUG", "[Allocator] Fragmentation: 0.73")
 
 
@@ -140,6 +143,20 @@ def test_a_collapse_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+def test_the_end_of_a_collapse_is_told_with_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    """All its reduced steps count; a dip that was no collapse ends silently."""
+    log, nothing = SchedulerLog(), np.empty(0, np.int64)
+    with caplog.at_level("INFO", logger="pagedkv"):
+        for size, num_steps in ((64, 400), (8, 10), (64, 1), (8, 3), (64, 1)):
+            for _ in range(num_steps):
+                log(scheduled(size))
+                log(StepCommitted(0, 2_000_000, size, nothing, nothing))
+    assert [r.message for r in caplog.records][2:] == [
+        "[Scheduler] Batch size is 64 again, after 10 steps and 20.0 ms",
+        "[Scheduler] Batch size reduced: 64 → 8",
+    ]
+
+
 def test_a_small_batch_is_no_collapse_when_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
     """Where there is no more work a batch may be small, and half of the average is not below it."""
     log = SchedulerLog()
@@ -223,6 +240,21 @@ def test_a_step_that_takes_much_longer_than_like_ones_is_told(caplog: pytest.Log
         step(log, 112)
     assert [(r.levelname, r.message) for r in caplog.records] == [
         ("WARNING", "[Engine] Step 144 took 112.0 ms (p50 9.1 ms)")
+    ]
+
+
+def test_all_time_is_told_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """Each 32 steps, with the time between them, and how many decodes came late."""
+    log, nothing, now_ns = StepTimeLog(), np.empty(0, np.int64), 0
+    with caplog.at_level("DEBUG", logger="pagedkv"):
+        for number in range(64):
+            log(replace(scheduled(4), now_ns=now_ns))
+            now_ns += 2_000_000 if number != 40 else 5_000_000
+            log(StepCommitted(now_ns, 2_000_000, 4, nothing, nothing))
+            now_ns += 500_000
+    assert [r.message for r in caplog.records] == [
+        "[Engine] 32 steps took 64.0 ms of 79.5 ms; 0 of 15 decodes took more than twice the median",
+        "[Engine] 32 steps took 64.0 ms of 83.0 ms; 1 of 32 decodes took more than twice the median",
     ]
 
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, fields
 
 from pagedkv.checks import require_number
+from pagedkv.pitfalls import Thresholds
 
 __all__ = ["LogThresholds", "StateThresholds", "TimelineThresholds"]
 
 _MANY = 1e12
+_DETECTORS = Thresholds()
 
 
 def _check(thresholds: object) -> None:
@@ -22,22 +24,35 @@ class LogThresholds:
         fragmentation_ratio: share of the slots in use that hold nothing.
         short_pool_ratio: share of free blocks below which wasted slots cost something.
         fragmentation_readings: readings above both.
-        copies_per_token: blocks copied for each generated token.
+        slots_per_token: slots copied for each token that is written, as in the detector.
+        critical_slots_per_token: likewise, for a critical finding.
+        copies: blocks copied, without which nothing is said of copies.
+        copies_per_token: blocks copied for each generated token, where the log does not give their size.
         copies_per_step: copies of a step, on average over the steps that copy, where the log does not say how
-            many tokens were generated.
-        copy_steps: steps that copy.
+            many tokens were generated either.
+        copy_steps: steps that copy, likewise.
         preemptions: requests that lost their blocks.
         preemption_ratio: those of the requests that ended, or that ran.
         critical_preemption_ratio: likewise, for a critical finding.
         collapsed_lines: lines of a server in a row after which a reduced batch counts as collapsed.
         collapsed_ratio: share of the busy lines with a collapsed batch, for a critical finding.
         collapses: times that our scheduler says so, for a critical finding.
+        collapsed_time_ratio: share of the time in steps in collapsed batches, as in the detector.
+        critical_collapsed_time_ratio: likewise, for a critical finding.
         full_ratio: usage of the pool that counts as full.
         stalls: page-ins that stalled.
         stall_ratio: those of all page-ins.
-        throttled: times that copies were held back.
-        slow_steps: steps that took far longer than the median.
+        throttled: times that copies were held back, where the log does not say how long requests waited.
+        wait_ratio: what requests may wait for pages, as a share of all time, as in the detector.
+        long_wait_ratio: wait that tells by itself, without a stall.
+        critical_wait_ratio: wait of a critical finding.
+        spike_ratio: share of the decodes that may take twice as long as like ones, as in the detector.
+        decodes: such steps, without which a share says nothing, as in the detector.
+        slow_steps: steps that took far longer than the median, where the log has too few decodes.
         slow_step_ratio: times the median, for a critical finding.
+        sync_ratio: share of the time in steps that may pass in waiting for copies, as in the detector.
+        compile_ratio: times a usual step that a compilation inside a step may take, as in the detector.
+        compile_ms: what it may take where the log does not say how long steps are.
         compilations: kernels compiled while requests ran.
         swapped_ratio: share of the busy lines with requests swapped out.
         eager_ratio: share of the decode lines without a CUDA graph, where others have one.
@@ -47,6 +62,9 @@ class LogThresholds:
     fragmentation_ratio: float = 0.4
     short_pool_ratio: float = 0.1
     fragmentation_readings: int = 10
+    slots_per_token: float = _DETECTORS.cow_explosion.amplification
+    critical_slots_per_token: float = _DETECTORS.cow_explosion.critical_amplification
+    copies: int = _DETECTORS.cow_explosion.min_copies
     copies_per_token: float = 0.25
     copies_per_step: float = 8.0
     copy_steps: int = 32
@@ -56,12 +74,22 @@ class LogThresholds:
     collapsed_lines: int = 3
     collapsed_ratio: float = 0.25
     collapses: int = 5
+    collapsed_time_ratio: float = _DETECTORS.batch_collapse.time_ratio
+    critical_collapsed_time_ratio: float = _DETECTORS.batch_collapse.critical_ratio
     full_ratio: float = 0.95
     stalls: int = 5
     stall_ratio: float = 0.05
     throttled: int = 5
+    wait_ratio: float = _DETECTORS.offload_thrash.wait_ratio
+    long_wait_ratio: float = _DETECTORS.offload_thrash.again_wait_ratio
+    critical_wait_ratio: float = _DETECTORS.offload_thrash.critical_ratio
+    spike_ratio: float = 0.01
+    decodes: int = _DETECTORS.latency_spike.least_steps
     slow_steps: int = 3
     slow_step_ratio: float = 10.0
+    sync_ratio: float = _DETECTORS.latency_spike.sync_ratio
+    compile_ratio: float = _DETECTORS.latency_spike.compile_ratio
+    compile_ms: float = 100.0
     compilations: int = 3
     swapped_ratio: float = 0.2
     eager_ratio: float = 0.2
@@ -73,7 +101,7 @@ class LogThresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateThresholds:
-    """Limits for snapshots and results of simulations.
+    """Limits for snapshots without findings; whoever has some was judged by detectors.
 
     Args:
         fragmentation_ratio: share of the slots in use that hold nothing.
@@ -82,10 +110,6 @@ class StateThresholds:
         preemption_ratio: preempted requests of all.
         critical_preemption_ratio: likewise, for a critical finding.
         preempted_requests: preempted requests, at least.
-        copies_per_token: blocks copied for each generated token.
-        again_ratio: pages that came back though they had just left, of all that came back.
-        late_ratio: pages that their request waited for, of those that were asked for.
-        page_ins: pages that came back, without which a share says nothing.
     """
 
     fragmentation_ratio: float = 0.4
@@ -94,10 +118,6 @@ class StateThresholds:
     preemption_ratio: float = 0.1
     critical_preemption_ratio: float = 0.5
     preempted_requests: int = 4
-    copies_per_token: float = 0.25
-    again_ratio: float = 0.2
-    late_ratio: float = 0.5
-    page_ins: int = 100
 
     def __post_init__(self) -> None:
         _check(self)

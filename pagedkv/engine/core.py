@@ -1,38 +1,31 @@
 """The core of the engine: requests come and go, and one step follows the other."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from itertools import count
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
 
-from pagedkv.engine import snapshot
 from pagedkv.engine.careful import CarefulTokenizer
 from pagedkv.engine.executor import Executor
 from pagedkv.engine.groups import Asked
 from pagedkv.engine.intake import AnyPrompt, Intake, ModelLimits
-from pagedkv.engine.live import LiveView, SocketPath
+from pagedkv.engine.live import SocketPath
 from pagedkv.engine.mailboxes import Mailboxes
+from pagedkv.engine.observer import Observer
 from pagedkv.engine.outputs import RequestOutput
+from pagedkv.engine.pause import Pause
 from pagedkv.engine.registry import Registry
-from pagedkv.engine.stats import EngineStats, StatsFold
-from pagedkv.errors import DuplicateRequest, InvalidLogits, InvalidRequest, PagedKVError
+from pagedkv.engine.request_ids import RequestIds
+from pagedkv.engine.stats import EngineStats
+from pagedkv.errors import InvalidLogits, PagedKVError
 from pagedkv.live import Gate
 from pagedkv.request import RequestId
 from pagedkv.sampling.detokenizer import Tokenizer
 from pagedkv.sampling.params import SamplingParams
 from pagedkv.scheduler import ScheduledStep, Scheduler
-from pagedkv.scheduler.idle import IdleSteps
-from pagedkv.stats import StepLog
 from pagedkv.tracing import nvtx_range
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 __all__ = ["EngineCore"]
-
-_NS_PER_S = 1e9
-_LOGGED_STEPS = 1024  # that detectors look at
-_LONGEST_WAIT_S = 0.05  # for pages, before requests that came meanwhile are looked at
 
 
 class EngineCore:
@@ -79,33 +72,19 @@ class EngineCore:
         self._intake = Intake(scheduler.cache.config, limits or ModelLimits(), tokenizer, seed)
         self._registry = Registry()
         self._mail = Mailboxes()
-        self._stats = StatsFold(
-            scheduler.cache.internal_fragmentation, with_offload=scheduler.cache.tiers is not None
-        )
-        scheduler.events.attach(self._stats)
-        self._numbers = count()
+        self._ids = RequestIds(scheduler.requests)
         self._forsaken: deque[tuple[RequestId, deque[RequestOutput]]] = deque()
-        self._idle = IdleSteps(scheduler)
+        self._pause = Pause(scheduler)
         self._is_closed = False
         self._gate = Gate()
-        self.live = LiveView(self._gate, self._copied, debug_socket, metrics_address)
-        self._log: StepLog | None = None
-        if self.live.is_on:
-            tiers = scheduler.cache.tiers
-            self._log = StepLog(
-                scheduler.cache,
-                scheduler=scheduler.config,
-                offload=None if tiers is None else tiers.config,
-                max_steps=_LOGGED_STEPS,
-            )
-            scheduler.events.attach(self._log)
+        self._observer = Observer(scheduler, self._gate, debug_socket, metrics_address)
+        self.live = self._observer.live
         self._scheduling = nvtx_range("schedule")
         self._executing = nvtx_range("execute")
         self._reading = nvtx_range("detokenize")
         self._committing = nvtx_range("commit")
         self._delivering = nvtx_range("deliver")
         self._taking = nvtx_range("intake")
-        self._awaiting_pages = nvtx_range("await pages")
 
     # ---- requests come and go
 
@@ -140,7 +119,7 @@ class EngineCore:
             ConfigError: parameters that do not go together.
         """
         self._require_open()
-        chosen = self._free_id() if request_id is None else self._checked_id(request_id)
+        chosen = self._ids.chosen(request_id)
         params = SamplingParams() if params is None else params
         with self._taking:
             taken = self._intake.take(chosen, prompt, params, priority=priority, namespace=namespace)
@@ -202,15 +181,7 @@ class EngineCore:
             Exception: as `step`.
         """
         self._require_open()
-        step = self._advance()
-        self._idle.stepped(is_idle=not step and step.wake_ns is None and not step.awaits_pages)
-        tiers = self.scheduler.cache.tiers
-        if step.awaits_pages and tiers is not None:
-            longest_s = _LONGEST_WAIT_S if step.wake_ns is None else self._left_s(step.wake_ns)
-            with self._awaiting_pages:
-                tiers.wait(min(_LONGEST_WAIT_S, longest_s))
-        elif step.wake_ns is not None:
-            self.scheduler.clock.sleep_until(step.wake_ns)
+        self._pause.after(self._advance())
 
     def forsake(self, request_ids: Sequence[RequestId], box: deque[RequestOutput]) -> None:
         """Abort those of these requests whose outputs still go to this box, and tell nobody."""
@@ -226,7 +197,7 @@ class EngineCore:
 
     def stats(self) -> EngineStats:
         """What was measured until now; never raises."""
-        return self._stats.as_stats(self.scheduler)
+        return self._observer.stats()
 
     def snapshot(self, sections: Sequence[str] | None = None) -> dict[str, Any]:
         """Configuration, blocks and live requests as JSON knows them. O(requests + blocks).
@@ -237,7 +208,7 @@ class EngineCore:
         Raises:
             InvalidRequest: there is no section of that name.
         """
-        return self._copied(sections)()
+        return self._observer.copied(sections)()
 
     # ---- the end
 
@@ -249,9 +220,7 @@ class EngineCore:
         for request_id in list(self.scheduler.requests):
             self._aborted(request_id)
         self._is_closed = True
-        for sink in (self._stats, self._log):
-            if sink is not None:
-                self.scheduler.events.detach(sink)
+        self._observer.detach()
         try:
             if (tiers := self.scheduler.cache.tiers) is not None:
                 tiers.close()
@@ -265,7 +234,7 @@ class EngineCore:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: "TracebackType | None",
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -283,9 +252,6 @@ class EngineCore:
         if step:
             self._run(step)
         return step
-
-    def _left_s(self, until_ns: int) -> float:
-        return max(0, until_ns - self.scheduler.clock.now_ns()) / _NS_PER_S
 
     def _run(self, step: ScheduledStep) -> None:
         try:
@@ -308,13 +274,13 @@ class EngineCore:
                 self._mail.deliver(news)
         if unreadable := self._registry.unreadable():
             self._give_up([*unreadable])
-            raise _told_of(unreadable)
+            raise next(iter(unreadable.values()))
 
     def _failed(self, step: ScheduledStep) -> None:
         with self._gate.lock:
             self.scheduler.fail(step)
         self._registry.failed()
-        self._stats.step_failed()
+        self._observer.step_failed()
 
     def _give_up(self, request_ids: Sequence[RequestId]) -> None:
         """Abort requests that no step can serve, and tell whoever waits for them."""
@@ -327,27 +293,6 @@ class EngineCore:
             state = self.scheduler.abort(request_id)
         return self._registry.finish(state)
 
-    def _copied(self, sections: Sequence[str] | None) -> Callable[[], dict[str, Any]]:
-        """Copy what there is now; returns what makes a snapshot of it, on any thread."""
-        return snapshot.copied(self.scheduler, self._stats, sections, self._log)
-
-    def _free_id(self) -> int:
-        return next(number for number in self._numbers if number not in self.scheduler.requests)
-
-    def _checked_id(self, request_id: RequestId) -> RequestId:
-        if type(request_id) not in (int, str):
-            raise InvalidRequest(f"request_id is {request_id!r:.40}; it must be an int or a str")
-        if request_id in self.scheduler.requests:
-            raise DuplicateRequest(f"request {request_id!r} is live already; choose another id")
-        return request_id
-
     def _require_open(self) -> None:
         if self._is_closed:
             raise PagedKVError("the engine is closed; make another one")
-
-
-def _told_of(unreadable: Mapping[RequestId, Exception]) -> Exception:
-    """The first of these errors, which says whose tokens could not be read."""
-    error = next(iter(unreadable.values()))
-    error.add_note(f"pagedkv: raised by the tokenizer at the tokens of {', '.join(map(repr, unreadable))}")
-    return error

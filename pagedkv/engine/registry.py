@@ -89,9 +89,15 @@ class Registry:
         return output
 
     def unreadable(self) -> dict[RequestId, Exception]:
-        """What the tokenizer raised in this step, and at the tokens of which requests, ended or live."""
+        """What the tokenizer raised in this step, and at the tokens of which requests, ended or live.
+
+        The first error has a note that names all of them.
+        """
         found = dict(self._unreadable)
         found.update((each.request_id, error) for each in self._read() if (error := each.asked.error))
+        for error in [*found.values()][:1]:
+            whose = ", ".join(map(repr, found))
+            error.add_note(f"pagedkv: raised by the tokenizer at the tokens of {whose}")
         return found
 
     def news(self) -> Iterator[RequestOutput]:

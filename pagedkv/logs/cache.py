@@ -5,6 +5,7 @@ from functools import singledispatchmethod
 from typing import Protocol
 
 from pagedkv import events as ev
+from pagedkv.config import CacheConfig
 
 __all__ = ["CacheLog", "Observable"]
 
@@ -20,6 +21,10 @@ class Observable(Protocol):
     def events(self) -> ev.EventStream:
         """The cache's event stream."""
 
+    @property
+    def config(self) -> CacheConfig:
+        """Its settings."""
+
     def internal_fragmentation(self) -> float:
         """Share of the slots in use that hold nothing."""
 
@@ -33,6 +38,7 @@ class CacheLog:
         self._told_free: tuple[int, int] | None = None
         self._told_fragmentation = "0.00"
         self._alarmed = False
+        self._num_copied = self._num_written = 0  # blocks and tokens, since the copies before
 
     def __call__(self, event: ev.Event) -> None:
         """Fold one event."""
@@ -54,9 +60,19 @@ class CacheLog:
             _log.debug("[KV] Refcount over %d", REF_COUNT_ALARM)
 
     @_fold.register
+    def _(self, event: ev.BlocksCopied) -> None:
+        self._num_copied += event.num_blocks
+
+    @_fold.register
+    def _(self, event: ev.TokensAppended) -> None:
+        self._num_written += event.num_tokens
+
+    @_fold.register
     def _(self, event: ev.StepBooked) -> None:
         if event.num_copies:
             _log.debug("[KV] Copy-on-write: %d copies this step", event.num_copies)
+        if self._num_copied:
+            self._tell_copies()
         self._tell_pool()
 
     @_fold.register(ev.SequenceAdmitted)
@@ -65,6 +81,15 @@ class CacheLog:
     @_fold.register(ev.SequenceReleased)
     def _(self, _event: ev.Event) -> None:
         self._tell_pool()
+
+    def _tell_copies(self) -> None:
+        _log.debug(
+            "[KV] Copied %d blocks of %d tokens; %d tokens were written since the copies before",
+            self._num_copied,
+            self._cache.config.block_size,
+            self._num_written,
+        )
+        self._num_copied = self._num_written = 0
 
     def _tell_pool(self) -> None:
         if self._free is not None and self._free != self._told_free:

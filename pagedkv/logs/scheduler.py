@@ -25,6 +25,7 @@ class SchedulerLog:
         self._average_steps = average_steps
         self._average = 0.0
         self._num_reduced = 0  # steps in a row
+        self._reduced_ns = 0  # and what they took
 
     def __call__(self, event: ev.Event) -> None:
         """Fold one event."""
@@ -39,6 +40,8 @@ class SchedulerLog:
         if not event.batch_size:  # nothing ran, on purpose or for want of work
             return
         is_reduced = event.num_waiting > 0 and event.batch_size < COLLAPSE_RATIO * self._average
+        if not is_reduced:
+            self._tell_end(event)
         self._num_reduced = self._num_reduced + 1 if is_reduced else 0
         if self._num_reduced == 1:
             _log.info(
@@ -50,6 +53,22 @@ class SchedulerLog:
             _log.warning("[Scheduler] Batch collapse detected")
         if not is_reduced:  # a collapse is measured against what ran before it
             self._average += (event.batch_size - self._average) / self._average_steps
+
+    @_fold.register
+    def _(self, event: ev.StepCommitted) -> None:
+        if self._num_reduced:
+            self._reduced_ns += event.duration_ns
+
+    def _tell_end(self, event: ev.StepScheduled) -> None:
+        """Say what a collapse took, if one ends here."""
+        if self._num_reduced >= COLLAPSE_STEPS:
+            _log.info(
+                "[Scheduler] Batch size is %d again, after %d steps and %.1f ms",
+                event.batch_size,
+                self._num_reduced,
+                self._reduced_ns / 1e6,
+            )
+        self._reduced_ns = 0
 
     @_fold.register
     def _(self, event: ev.RequestStarted) -> None:

@@ -1,7 +1,6 @@
 """Recording a run: what it was like in bounded memory, in a file, and on a page."""
 
 from pagedkv.recording.files import SCHEMA, is_run, read_run, write_run
-from pagedkv.recording.plain import finding_from_plain
 from pagedkv.recording.plain import from_plain as record_from_plain
 from pagedkv.recording.recorder import RunRecorder
 from pagedkv.recording.run import Episode, RunRecord
@@ -11,7 +10,6 @@ __all__ = [
     "Episode",
     "RunRecord",
     "RunRecorder",
-    "finding_from_plain",
     "is_run",
     "read_run",
     "record_from_plain",

@@ -13,7 +13,7 @@ from pagedkv.recording.looks import CELL_STATES, LOOK_COLUMNS, REF_COUNTS, ROUTE
 from pagedkv.recording.run import DISTRIBUTIONS, Episode, RunRecord
 from pagedkv.stats import COLUMNS
 
-__all__ = ["SCHEMA", "as_plain", "finding_from_plain", "from_plain"]
+__all__ = ["SCHEMA", "as_plain", "from_plain"]
 
 SCHEMA = "pagedkv-engine-run/1"
 """What the file says it is. Versions are additive: one of a newer version is refused."""
@@ -63,7 +63,7 @@ def from_plain(plain: object) -> RunRecord:
         distributions={
             name: _distribution_of(_object(_get(distributions, name), name)) for name in DISTRIBUTIONS
         },
-        findings=_list_of(finding_from_plain, _get(document, "findings"), "findings"),
+        findings=_list_of(_finding, _get(document, "findings"), "findings"),
         timeline=_list_of(_episode_of, _get(document, "timeline"), "timeline"),
     )
     cache = record.settings["cache"] or {}
@@ -142,15 +142,10 @@ def _episode_of(plain: object) -> Episode:
     each = _object(plain, "timeline")
     names = ("start_step", "stop_step", "start_ns", "stop_ns")
     numbers = {name: _int(_get(each, name), name) for name in names}
-    return Episode(**numbers, finding=finding_from_plain(_get(each, "finding")))
+    return Episode(**numbers, finding=_finding(_get(each, "finding")))
 
 
-def finding_from_plain(plain: object) -> Finding:
-    """The finding that `Finding.as_dict` has told of.
-
-    Raises:
-        RecordError: it is damaged.
-    """
+def _finding(plain: object) -> Finding:
     each = _object(plain, "a finding")
     try:
         return Finding(

@@ -28,7 +28,7 @@ def test_a_finding(pagedkv: Pagedkv, log: Path) -> None:
     assert (found.code, found.stderr) == (1, "")
     assert found.stdout.startswith(f"{log}: pagedkv log, 0.0 MB, 2 read, 2 of them understood\n\n1. warning")
     assert f"{log}:2: [Scheduler] Batch collapse detected\n" in found.stdout
-    assert "change adaptive_batch_size=True: " in found.stdout
+    assert "change a smaller max_chunk_tokens: " in found.stdout
     assert "\x1b" not in found.stdout
 
 

@@ -134,7 +134,7 @@ def test_a_copy_does_not_change_with_the_engine() -> None:
     for _ in range(3):
         engine.step()
     sections = tuple(name for name in SECTIONS if name != "device_memory")
-    before, show = engine.snapshot(sections), engine._copied(sections)
+    before, show = engine.snapshot(sections), engine._observer.copied(sections)
     engine.add_request([1] * 9, long(20))
     for _ in range(9):
         engine.step()

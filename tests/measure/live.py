@@ -78,7 +78,7 @@ def snapshots(engine: Engine) -> None:
         ("those of top", OF_TOP),
     ):
         found = engine.snapshot(sections)
-        copied = best_ms(lambda sections=sections: engine._copied(sections))  # type: ignore[misc]
+        copied = best_ms(lambda sections=sections: engine._observer.copied(sections))  # type: ignore[misc]
         whole = best_ms(lambda sections=sections: engine.snapshot(sections))  # type: ignore[misc]
         encoded = best_ms(lambda found=found: encode_in_pieces(found))  # type: ignore[misc]
         print(f"{name:<26} {copied}  {whole}  {encoded} {len(encode_in_pieces(found)):>10}")

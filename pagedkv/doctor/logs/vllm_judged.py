@@ -20,7 +20,10 @@ _SPREAD = Advice("a larger --tensor-parallel-size", "weights take less of each d
 _PREFILL = Advice(
     "--enable-chunked-prefill and a smaller --max-num-batched-tokens", "long prompts hold nobody up"
 )
-_ADMIT = Advice("a larger --max-num-seqs", "the pool has room for more than are let in")
+_LONG_PROMPTS = Advice(
+    "--long-prefill-token-threshold below the longest prompts",
+    "a long prompt leaves room in its steps for others",
+)
 
 
 def _preemption(log: "VllmLog") -> Finding | None:
@@ -47,7 +50,7 @@ def _preemption(log: "VllmLog") -> Finding | None:
 
 
 def _collapse(log: "VllmLog") -> Finding | None:
-    return log.load.collapse((_MORE_MEMORY, _FEWER, _SHORTER, _SMALLER_KV), (_PREFILL, _ADMIT))
+    return log.load.collapse((_MORE_MEMORY, _FEWER, _SHORTER, _SMALLER_KV), (_PREFILL, _LONG_PROMPTS))
 
 
 def _swapping(log: "VllmLog") -> Finding | None:

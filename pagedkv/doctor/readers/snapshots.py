@@ -5,6 +5,7 @@ from typing import Any
 
 from pagedkv.doctor.given import Unreadable
 from pagedkv.doctor.readers.fields import number_in, table_in
+from pagedkv.doctor.readers.told import told_findings
 from pagedkv.doctor.thresholds import StateThresholds
 from pagedkv.live import SCHEMA_VERSION
 from pagedkv.pitfalls.finding import Advice, Finding, Pitfall, Severity, Source
@@ -18,7 +19,7 @@ def is_snapshot(plain: Mapping[str, Any]) -> bool:
 
 
 def judge_snapshot(plain: Mapping[str, Any], file: str, limits: StateThresholds) -> list[Finding]:
-    """What a snapshot shows.
+    """What a snapshot shows: what detectors said of the last steps, and requests that have lost their blocks.
 
     Raises:
         Unreadable: it is of another version.
@@ -29,7 +30,14 @@ def judge_snapshot(plain: Mapping[str, Any], file: str, limits: StateThresholds)
             f"a snapshot of version {str(version)[:40]}; this pagedkv reads version {SCHEMA_VERSION}. "
             "Use the doctor of the pagedkv that wrote it"
         )
-    found = (_fragmentation(plain, file, limits), _preemption(plain, file, limits))
+    found: tuple[Finding | None, ...]
+    lost = _preemption(plain, file, limits)
+    if (told := told_findings(plain, file)) is None:
+        found = (_fragmentation(plain, file, limits), lost)
+    elif any(each.pitfall is Pitfall.BATCH_COLLAPSE for each in told):
+        return told
+    else:
+        found = (*told, lost)
     return [each for each in found if each is not None]
 
 

@@ -6,16 +6,16 @@ from typing import Any
 
 from pagedkv.doctor.diagnosis import FileReport
 from pagedkv.doctor.given import GivenFile, Unreadable
-from pagedkv.doctor.readers.simulations import is_simulation, judge_simulation
+from pagedkv.doctor.readers.records import is_record, judge_record
+from pagedkv.doctor.readers.simulations import judge_simulation
 from pagedkv.doctor.readers.snapshots import is_snapshot, judge_snapshot
-from pagedkv.doctor.readers.told import has_findings, is_record, judge_record, told_findings
 from pagedkv.doctor.thresholds import StateThresholds
 from pagedkv.pitfalls.finding import Finding
 
 __all__ = ["StateReader"]
 
 _LARGEST = 1 << 28
-_MARKS = (b'"schema_version"', b'"pagedkv-engine-run/', b'"mode"')
+_MARKS = (b'"schema_version"', b'"pagedkv-engine-run/', b'"mode"', b'"pitfall"')
 
 
 class StateReader:
@@ -37,31 +37,23 @@ class StateReader:
             Unreadable: it is broken, too large, of another version, or nothing that is known.
         """
         plain = _parsed(given)
-        kind, found = self._judged(plain, given.name)
+        if is_record(plain):
+            kind, found = "record of a run", judge_record(plain, given.name)
+        elif is_snapshot(plain):
+            kind, found = "engine snapshot", judge_snapshot(plain, given.name, self._limits)
+        elif (told := judge_simulation(plain, given.name, self._limits)) is not None:
+            kind, found = "result of a simulation", told
+        else:
+            raise Unreadable(
+                "a JSON object, but neither a snapshot of an engine, nor the record of a run, nor a result "
+                "of replay --mode simulated, or of pitfalls NAME, with its findings"
+            )
         self._found += found
         return FileReport(file=given.name, kind=kind, num_bytes=given.num_bytes, num_read=1, num_understood=1)
 
     def findings(self) -> list[Finding]:
         """What the documents say."""
         return self._found
-
-    def _judged(self, plain: Mapping[str, Any], file: str) -> tuple[str, list[Finding]]:
-        """What a document is, and what it says: what detectors saw in the run, where they have looked."""
-        if is_record(plain):
-            return "record of a run", judge_record(plain, file)
-        if is_snapshot(plain):
-            told = told_findings(plain, file)
-            seen = {each.pitfall for each in told}
-            judged = judge_snapshot(plain, file, self._limits)
-            return "engine snapshot", told + [each for each in judged if each.pitfall not in seen]
-        if is_simulation(plain):
-            looked = has_findings(plain)
-            found = told_findings(plain, file) if looked else judge_simulation(plain, file, self._limits)
-            return "result of a simulation", found
-        raise Unreadable(
-            "a JSON object, but neither a snapshot of an engine, nor the record of a run, nor a result of "
-            "replay --mode simulated"
-        )
 
 
 def _is_lines(head: bytes) -> bool:

@@ -1,58 +1,39 @@
-"""Findings that a document has already: detectors saw each step of the run, of which less is left."""
+"""Findings that a document has already: detectors looked at its steps, which is more than its sums say."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
-from pagedkv.doctor.given import Unreadable
-from pagedkv.errors import RecordError
-from pagedkv.pitfalls.finding import Finding, Source
-from pagedkv.recording import finding_from_plain, record_from_plain
+from pagedkv.doctor.readers.fields import number_in, table_in
+from pagedkv.pitfalls.finding import Advice, Finding, Pitfall, Severity, Source
 
-__all__ = ["has_findings", "is_record", "judge_record", "told_findings"]
-
-_SCHEMA = "pagedkv-engine-run/"
+__all__ = ["told_findings"]
 
 
-def is_record(plain: Mapping[str, Any]) -> bool:
-    """Whether these values are the record of a run, of any version."""
-    return str(plain.get("schema", "")).startswith(_SCHEMA)
+def told_findings(plain: Mapping[str, Any], file: str) -> list[Finding] | None:
+    """What detectors said of a run; None if they did not look. Entries that are no findings are left out."""
+    listed = plain.get("findings")
+    if not isinstance(listed, list):
+        return None
+    found = (_finding(each, file) for each in listed if isinstance(each, dict))
+    return [each for each in found if each is not None]
 
 
-def judge_record(plain: Mapping[str, Any], file: str) -> list[Finding]:
-    """What a record says of the whole run, and of stretches of it.
-
-    Raises:
-        Unreadable: it is damaged, or of another version.
-    """
+def _finding(plain: Mapping[str, Any], file: str) -> Finding | None:
     try:
-        record = record_from_plain(plain)
-    except RecordError as error:
-        raise Unreadable(f"the record of a run, and it cannot be used: {error}") from None
-    found = {each.pitfall: _from(each, file, "") for each in record.findings}
-    for episode in record.timeline:
-        where = f"steps {episode.start_step:,} to {episode.stop_step - 1:,} of {record.num_steps:,}"
-        found.setdefault(episode.finding.pitfall, _from(episode.finding, file, where))
-    return list(found.values())
-
-
-def has_findings(plain: Mapping[str, Any]) -> bool:
-    """Whether detectors have looked at what a document is about."""
-    return isinstance(plain.get("findings"), list)
-
-
-def told_findings(plain: Mapping[str, Any], file: str) -> list[Finding]:
-    """The findings that a document has; none if nobody looked.
-
-    Raises:
-        Unreadable: one of them is damaged.
-    """
-    told: Sequence[object] = plain.get("findings") or ()
-    try:
-        return [_from(finding_from_plain(each), file, "") for each in told]
-    except RecordError as error:
-        raise Unreadable(str(error)) from None
-
-
-def _from(finding: Finding, file: str, where: str) -> Finding:
-    return replace(finding, sources=(Source(file, 0, where or finding.summary), *finding.sources))
+        pitfall = Pitfall(str(plain.get("pitfall")))
+        severity = Severity[str(plain.get("severity")).upper()]
+    except (ValueError, KeyError):
+        return None
+    evidence, advice = table_in(plain, "evidence"), plain.get("advice")
+    return Finding(
+        pitfall=pitfall,
+        severity=severity,
+        summary=str(plain.get("summary", "")),
+        evidence={name: number_in(evidence, name) for name in evidence},
+        advice=tuple(
+            Advice(str(each.get("change", "")), str(each.get("effect", "")))
+            for each in (advice if isinstance(advice, list) else ())
+            if isinstance(each, dict)
+        ),
+        sources=(Source(file, 0, "findings"),),
+    )
