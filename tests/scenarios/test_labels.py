@@ -16,8 +16,9 @@ def check(labels: list[Label]) -> None:
 
 
 def test_one_seed() -> None:
-    """A seed beyond those of the table: every run that is quick."""
-    check([each for each in labelled((21,)) if "agentic" not in each.name])
+    """A seed beyond those of the table: every second of the runs that are quick."""
+    quick = [each for each in labelled((21,)) if "agentic" not in each.name]
+    check(quick[::2])
 
 
 @pytest.mark.heavy(reason="takes a minute")
