@@ -1,9 +1,7 @@
 """The file of a run: written as a whole, and read with an eye on what it is."""
 
 import json
-import os
 import re
-import stat
 from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, NoReturn
 from pagedkv.errors import RecordError
 from pagedkv.recording.plain import SCHEMA, as_plain, from_plain
 from pagedkv.recording.run import RunRecord
+from pagedkv.whole_files import write_whole
 
 __all__ = ["SCHEMA", "is_run", "read_run", "write_run"]
 
@@ -27,7 +26,7 @@ def write_run(record: RunRecord, path: str | PathLike[str]) -> None:
         RecordError: it cannot be written, and is as it was.
     """
     try:
-        _replace(Path(path), _text(as_plain(record)))
+        write_whole(Path(path), _text(as_plain(record)))
     except OSError as error:
         raise RecordError(
             f"{fspath(path)}: the run cannot be written there ({error.strerror}); choose another file"
@@ -87,19 +86,3 @@ def _lines(value: Any, depth: int) -> str:
         f"{indent}{json.dumps(name)}: {_lines(each, depth + 1)}" for name, each in value.items()
     )
     return f"{{\n{inner}\n{'  ' * depth}}}"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a file as a whole; it keeps its mode."""
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

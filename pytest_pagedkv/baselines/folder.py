@@ -2,7 +2,6 @@
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from tempfile import TemporaryFile
 from typing import Generic, TypeVar
 
 from pagedkv.errors import BaselineError, BaselineSchemaError
+from pagedkv.whole_files import write_whole
 
 __all__ = ["Folder", "file_name", "write_atomic"]
 
@@ -130,20 +130,9 @@ def file_name(key: str) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a file as a whole, or leave it as it was. It keeps its mode."""
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Replace a file as a whole, or leave it as it was; folders that are missing are made."""
+    path.resolve().parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
 
 
 def _refuse_read_only(path: Path) -> None:
