@@ -10,7 +10,6 @@ from pagedkv.stats import StatsWindow, StepLog
 from pytest_pagedkv.marker import HealthyMark, healthy_mark
 
 if TYPE_CHECKING:
-    from pagedkv.config import OffloadConfig
     from pagedkv.engine import Engine
 
 __all__ = ["WATCH", "Findings", "findings_for", "require_healthy"]
@@ -32,15 +31,14 @@ class Findings(Sequence[Finding]):
         self._logs: list[StepLog] = []
         self._detach: list[Callable[[], None]] = []
 
-    def watch(self, engine: E, *, offload: "OffloadConfig | None" = None) -> E:
+    def watch(self, engine: E) -> E:
         """Watch an engine from now on, and return it.
 
         Args:
             engine: on any clock, with any executor.
-            offload: settings of the tiers below its device, for what there is to advise.
         """
         scheduler = engine.scheduler
-        log = StepLog(scheduler.cache, scheduler=scheduler.config, offload=offload)
+        log = StepLog(scheduler.cache, scheduler=scheduler.config, offload=scheduler.offload)
         scheduler.events.attach(log)
         self._logs.append(log)
         self._detach.append(lambda: scheduler.events.detach(log))

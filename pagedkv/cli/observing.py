@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from pagedkv.config import OffloadConfig
     from pagedkv.pitfalls import Finding
     from pagedkv.recording import RunRecorder
     from pagedkv.scheduler import Scheduler
@@ -14,14 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["findings_of", "sink_for"]
 
 
-def sink_for(scheduler: "Scheduler", offload: "OffloadConfig | None", *, is_recorded: bool) -> "Sink":
+def sink_for(scheduler: "Scheduler", *, is_recorded: bool) -> "Sink":
     """What remembers steps for the detectors; a recorder remembers more."""
     from pagedkv.recording import RunRecorder
     from pagedkv.stats import StepLog
 
     if is_recorded:
-        return RunRecorder(scheduler, offload=offload)
-    return StepLog(scheduler.cache, scheduler=scheduler.config, offload=offload)
+        return RunRecorder(scheduler)
+    return StepLog(scheduler.cache, scheduler=scheduler.config, offload=scheduler.offload)
 
 
 def findings_of(sink: "Sink", record: str | None, about: dict[str, object]) -> "list[Finding]":

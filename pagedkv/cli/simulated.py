@@ -171,7 +171,7 @@ def run(
     sinks: list[Sink] = []
 
     def observe(observed: "Scheduler") -> None:
-        sinks.append(sink_for(observed, offload, is_recorded=arguments.record is not None))
+        sinks.append(sink_for(observed, is_recorded=arguments.record is not None))
         observed.events.attach(sinks[0])
 
     result = simulate(

@@ -46,7 +46,7 @@ class Observer:
             self._log = StepLog(
                 cache,
                 scheduler=scheduler.config,
-                offload=None if cache.tiers is None else cache.tiers.config,
+                offload=scheduler.offload,
                 max_steps=_LOGGED_STEPS,
             )
             scheduler.events.attach(self._log)

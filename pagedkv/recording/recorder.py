@@ -32,7 +32,6 @@ class RunRecorder:
 
     Args:
         scheduler: whose run it is.
-        offload: settings of the tiers below the device, if there are any.
         thresholds: above which numbers detectors speak; None for the usual ones.
         about: what is run: names and values that JSON knows, for whoever reads the record.
     """
@@ -41,7 +40,6 @@ class RunRecorder:
         self,
         scheduler: Scheduler,
         *,
-        offload: OffloadConfig | None = None,
         thresholds: Thresholds | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
@@ -51,10 +49,12 @@ class RunRecorder:
         self._settings = {
             "cache": asdict(cache.config),
             "scheduler": asdict(scheduler.config) | {"length_buckets": list(scheduler.config.length_buckets)},
-            "offload": None if offload is None else _plain(offload),
+            "offload": None if scheduler.offload is None else _plain(scheduler.offload),
         }
         self._moved = None if cache.tiers is None else OffloadFold()
-        self._log = StepLog(cache, scheduler=scheduler.config, offload=offload, max_steps=_MOST_EXAMINED)
+        self._log = StepLog(
+            cache, scheduler=scheduler.config, offload=scheduler.offload, max_steps=_MOST_EXAMINED
+        )
         self._bins, self._looks = StepBins(), LooksFold(cache, self._moved)
         self._num_binned = self._committed_ns = 0
         self._histograms = {name: Histogram() for name in DISTRIBUTIONS}

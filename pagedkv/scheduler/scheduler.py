@@ -11,7 +11,7 @@ from pagedkv.block_ids import Int32s, Int64s
 from pagedkv.block_manager import BlockManager
 from pagedkv.block_manager.token_ids import as_token_ids
 from pagedkv.clock import Clock
-from pagedkv.config import SchedulerConfig
+from pagedkv.config import OffloadConfig, SchedulerConfig
 from pagedkv.errors import ConfigError, DuplicateRequest, InvalidRequest, RequestRefused, UnknownRequest
 from pagedkv.events import EventStream, RequestFinished, RequestQueued, StepCommitted, StepScheduled
 from pagedkv.logs import attach_scheduler_if_asked
@@ -75,6 +75,11 @@ class Scheduler:
     def events(self) -> EventStream:
         """The stream of the cache, which the scheduler tells what it does, too."""
         return self.cache.events
+
+    @property
+    def offload(self) -> OffloadConfig | None:
+        """The settings of the tiers below the cache's device; None if there are none."""
+        return None if self.cache.tiers is None else self.cache.tiers.config
 
     @property
     def requests(self) -> Mapping[RequestId, RequestState]:

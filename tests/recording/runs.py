@@ -42,7 +42,7 @@ def recorded(
     recorders: list[RunRecorder] = []
 
     def observe(chosen: Scheduler) -> None:
-        recorders.append(RunRecorder(chosen, offload=offload, thresholds=thresholds, about=about))
+        recorders.append(RunRecorder(chosen, thresholds=thresholds, about=about))
         chosen.events.attach(recorders[0])
 
     settings = {"cache": cache, "scheduler": scheduler, "offload": offload}

@@ -195,3 +195,10 @@ def test_a_recorder_that_joins_late_sees_the_rest() -> None:
     assert record.num_steps == 9
     assert record.steps.total("num_sampled") == 4 + 9
     engine.close()
+
+
+def test_settings_are_those_of_the_run() -> None:
+    """Those of the tiers below the device too, without being told."""
+    assert kind("offload_thrash").settings["offload"] is not None
+    assert kind("offload_thrash").settings["offload"]["io_threads"] == 1
+    assert kind("healthy").settings["offload"] is None
