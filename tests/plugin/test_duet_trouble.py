@@ -142,6 +142,8 @@ def test_an_interrupted_run_leaves_nothing(
         cwd=duet.path,
         env=os.environ | {"TMPDIR": str(temporary), "PIDS": str(pids)},
         stdout=subprocess.DEVNULL,
+        # what a shell starts in the background ignores interrupts, and so does all that it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: any(pids.iterdir()))
     hanging = [int(path.name) for path in pids.iterdir()]
