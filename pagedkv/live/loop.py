@@ -68,9 +68,11 @@ class ServingThread:
         if self._is_closing or os.getpid() != self._pid:
             return
         self._is_closing = True
-        self._wakes.send(b"\0")
+        with suppress(OSError):  # the thread has looked already, and is gone
+            self._wakes.send(b"\0")
         if threading.current_thread() is not self._thread:
             self._thread.join(_TICK_S)
+        self._wakes.close()
 
     # ---- the thread
 
@@ -87,7 +89,7 @@ class ServingThread:
             self._shut()
 
     def _shut(self) -> None:
-        for connection in (*self._clients, self._listener, self._wakes, self._woken):
+        for connection in (*self._clients, self._listener, self._woken):
             connection.close()
         self._clients.clear()
         self._selector.close()
