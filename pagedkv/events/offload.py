@@ -87,6 +87,11 @@ class PageInEnded(Event):
     expected_ns: int
     unseen_ns: int = 0
 
+    @property
+    def certain_ns(self) -> int:
+        """For how long pages were certainly missing: what comes during a step is found behind it."""
+        return self.latency_ns - self.unseen_ns
+
 
 @dataclass(frozen=True, slots=True)
 class RequestAwaitedPages(Event):

@@ -17,12 +17,7 @@ _log = logging.getLogger("pagedkv")
 
 def is_stall(event: ev.PageInEnded) -> bool:
     """Whether a page-in certainly took much longer than its bytes need by the bandwidths of this machine."""
-    return _least_ns(event) > STALL_RATIO * event.expected_ns + STALL_SLACK_NS
-
-
-def _least_ns(event: ev.PageInEnded) -> int:
-    """Until when pages were certainly missing: what ends during a step is found behind it."""
-    return event.latency_ns - event.unseen_ns
+    return event.certain_ns > STALL_RATIO * event.expected_ns + STALL_SLACK_NS
 
 
 class OffloadLog:
@@ -38,14 +33,14 @@ class OffloadLog:
 
     @_fold.register
     def _(self, event: ev.PageInEnded) -> None:
-        if _least_ns(event) > LATENCY_ALARM_NS:
+        if event.certain_ns > LATENCY_ALARM_NS:
             _log.warning("[Offload] Page-in latency > %dms", LATENCY_ALARM_NS // 1_000_000)
         if is_stall(event):
             _log.warning("[Offload] Page-in stall")
         _log.debug(
             "[Offload] Paged in %d blocks in %.2f to %.2f ms (%.2f ms by bandwidth), %d failed",
             event.num_pages,
-            _least_ns(event) / 1e6,
+            event.certain_ns / 1e6,
             event.latency_ns / 1e6,
             event.expected_ns / 1e6,
             event.num_failed,

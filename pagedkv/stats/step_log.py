@@ -204,8 +204,7 @@ class StepLog:
 
     def _page_in_ended(self, e: ev.PageInEnded) -> None:
         self._row["num_failed_pages"] += e.num_failed
-        certain_ns = e.latency_ns - e.unseen_ns
-        if certain_ns > self._row["page_in_ns"]:
+        if (certain_ns := e.certain_ns) > self._row["page_in_ns"]:
             self._row["page_in_ns"], self._row["page_in_expected_ns"] = certain_ns, e.expected_ns
 
     def _awaited(self, e: ev.RequestAwaitedPages) -> None:

@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
+from pagedkv.logs.offload import STALL_RATIO, STALL_SLACK_NS
 from pagedkv.logs.scheduler import COLLAPSE_RATIO, COLLAPSE_STEPS
-from pagedkv.pitfalls import BatchCollapseThresholds, Pitfall
+from pagedkv.pitfalls import BatchCollapseThresholds, Pitfall, Thresholds
 from pagedkv.scenarios import SCENARIOS, Setup, run
 
 ALARMS = {
@@ -54,6 +55,12 @@ def test_the_detector_and_the_log_line_agree_on_a_collapse() -> None:
     """By default they count the same steps."""
     limits = BatchCollapseThresholds()
     assert (limits.reduced_ratio, limits.reduced_steps) == (COLLAPSE_RATIO, COLLAPSE_STEPS)
+
+
+def test_the_detector_and_the_log_line_agree_on_a_stall() -> None:
+    """By default they count the same page-ins."""
+    limits = Thresholds().offload_thrash
+    assert (limits.stall_ratio, limits.stall_slack_ms) == (STALL_RATIO, STALL_SLACK_NS / 1e6)
 
 
 @pytest.mark.parametrize("pitfall", SCENARIOS)
